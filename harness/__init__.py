@@ -1,0 +1,1 @@
+"""The machinery of metarepro: it knows no suite and no algorithm by name."""

@@ -1,0 +1,158 @@
+"""``metarepro ...``: the composition root, the only file that imports all four packages."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from algorithms import ALGORITHMS, RULES
+from harness.api import Registries
+from harness.errors import UserError
+from harness.plan import Plan, duration, require_runs
+from harness.study import Study, find_study, parse_seeds, read_study, study_files
+from harness.worker import Job, Outcome, Report, work
+from suites import SUITES
+
+REGISTRIES = Registries(suites=SUITES, algorithms=ALGORITHMS, rules=RULES)
+SUITES_FOLDER = Path(__file__).resolve().parent.parent / "suites"
+
+
+def execute(job: Job, report: Report) -> Outcome:
+    """One job, in whatever process it lands."""
+    return work(job, REGISTRIES, report)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point. Exit codes: 0 all well, 1 some runs failed, 2 bad input, 130 interrupted."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.handler
+    try:
+        return command(options)
+    except UserError as error:
+        print(f"metarepro: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nmetarepro: interrupted; the same command goes on from the last checkpoints", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def run_study(options: argparse.Namespace) -> int:
+    """Expand a study, show the plan, run what is missing, say where the results are."""
+    from harness.grid import run_grid
+
+    plan = _plan(_study(options), options)
+    failed = run_grid(plan, _tracking_uri(options), options.workers, _command(), execute)
+    return 1 if failed else 0
+
+
+def show_status(options: argparse.Namespace) -> int:
+    """List the runs of a study with their states."""
+    plan = _plan(_study(options), options)
+    print(f"{plan.study.file.study} ({plan.study.scale}): {plan.describe()}")
+    print(f"{'method':<20} {'seed':>5}  {'run_id':<16}  status")
+    for run, status in zip(plan.runs, plan.statuses, strict=True):
+        directory = plan.directory(run)
+        note = ""
+        if status == "failed":
+            from harness.files import read_json
+
+            note = f"  {read_json(directory.failure)['reason']}"
+        elif status == "diverged":
+            note = f"  {directory.read_manifest()['reason']}"
+        print(f"{run.method:<20} {run.spec.seed:>5}  {run.spec.run_id}  {status}{note}")
+    return 0
+
+
+def list_studies(options: argparse.Namespace) -> int:
+    """All studies that come with the project."""
+    for name, path in study_files(SUITES_FOLDER).items():
+        study = read_study(path, options.scale, REGISTRIES)
+        print(f"{name:<20} {study.file.title}  ({len(study.plan())} runs, {path})")
+    return 0
+
+
+def start_ui(options: argparse.Namespace) -> int:
+    """Open MLflow on 127.0.0.1."""
+    uri = _tracking_uri(options)
+    database = Path(options.results) / "mlflow.db"
+    if uri.startswith("sqlite:") and not database.exists():
+        raise UserError(f"{database}: there is no store yet; `metarepro run navigation` makes it")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command += ["--host", "127.0.0.1", "--port", str(options.port)]
+    print(f"MLflow on http://127.0.0.1:{options.port} over {uri}; Ctrl-C ends it", flush=True)
+    os.execv(sys.executable, command)
+
+
+def _study(options: argparse.Namespace) -> Study:
+    return read_study(find_study(options.study, SUITES_FOLDER), options.scale, REGISTRIES)
+
+
+def _plan(study: Study, options: argparse.Namespace) -> Plan:
+    seeds = parse_seeds(options.seeds) if options.seeds else None
+    return Plan(study, require_runs(study.plan(seeds)), Path(options.results))
+
+
+def _tracking_uri(options: argparse.Namespace) -> str:
+    from harness.tracking import default_uri
+
+    return options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(Path(options.results))
+
+
+def _command() -> str:
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="metarepro",
+        description="Rerun published meta-RL experiments and say what replicates.",
+        epilog="example: metarepro reproduce navigation --seeds 0-4",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(
+        name: str, handler: Callable[[argparse.Namespace], int], text: str, example: str
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text, epilog=f"example: metarepro {name} {example}")
+        command.set_defaults(handler=handler)
+        command.add_argument("--results", default="results", help="folder for all results (default: results)")
+        command.add_argument("--scale", default="paper", help="size of the study: paper or smoke (default: paper)")
+        command.add_argument("--tracking-uri", help="MLflow store (default: SQLite in the results folder)")
+        return command
+
+    def add_study(
+        name: str, handler: Callable[[argparse.Namespace], int], text: str, example: str
+    ) -> argparse.ArgumentParser:
+        command = add(name, handler, text, example)
+        command.add_argument(
+            "study", nargs="?", default="navigation", help="a study's name or file (default: navigation)"
+        )
+        command.add_argument("--seeds", help="training seeds, such as 0-4 or 0,2,7 (default: the study's own)")
+        return command
+
+    for name, handler, text, example in (
+        ("run", run_study, "run what is missing of a study", "navigation --seeds 0-4 --workers 2"),
+    ):
+        command = add_study(name, handler, text, example)
+        command.add_argument(
+            "--workers", type=_positive, default=os.cpu_count() or 1, help="runs side by side (default: cores)"
+        )
+    add_study("status", show_status, "list the runs of a study and their states", "navigation")
+    add("list", list_studies, "list the studies", "")
+    ui = add("ui", start_ui, "open MLflow on 127.0.0.1", "--port 5000")
+    ui.add_argument("--port", type=_positive, default=5000, help="port (default: 5000)")
+    return parser

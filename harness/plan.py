@@ -1,0 +1,89 @@
+"""A study against a results folder: what is done, what is missing, how long it will take."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from statistics import mean
+
+from harness.errors import UserError
+from harness.results import RunDirectory
+from harness.spec import PlannedRun, Status
+from harness.study import Study
+
+FINISHED: tuple[Status, ...] = ("done", "diverged")
+"""States that running again would not change."""
+
+
+class Plan:
+    """The runs of a study with their states."""
+
+    def __init__(self, study: Study, runs: list[PlannedRun], results: Path) -> None:
+        self.study = study
+        self.runs = runs
+        self.results = results
+        self.statuses: list[Status] = [self.directory(run).status() for run in runs]
+
+    def directory(self, run: PlannedRun) -> RunDirectory:
+        """Where a run keeps its files."""
+        return RunDirectory.of(self.results, run.spec.run_id)
+
+    def open_runs(self) -> list[PlannedRun]:
+        """The runs that have to be executed. A run that was damaged after it finished is run again, and says so."""
+        return [run for run, status in zip(self.runs, self.statuses, strict=True) if status not in FINISHED]
+
+    def reopen_damaged(self) -> list[PlannedRun]:
+        """Runs whose evidence no longer matches its checksums: their marker is taken away."""
+        damaged = []
+        for index, run in enumerate(self.runs):
+            directory = self.directory(run)
+            if self.statuses[index] in FINISHED and not directory.is_finished():
+                directory.done.unlink()
+                self.statuses[index] = "interrupted"
+                damaged.append(run)
+        return damaged
+
+    def counts(self) -> Counter[Status]:
+        """Number of runs per state."""
+        return Counter(self.statuses)
+
+    def seconds_per_run(self, run: PlannedRun, measured: dict[str, list[float]]) -> float | None:
+        """Expected duration on one core: the mean of this method's finished runs, or the study file's own figure."""
+        if measured.get(run.method):
+            return mean(measured[run.method])
+        if self.study.file.minutes is None:
+            return None
+        return 60.0 * self.study.file.minutes / (len(self.study.file.methods) * len(self.study.seeds))
+
+    def expected_s(self, workers: int) -> float | None:
+        """Expected wall-clock of what is left, None if nothing is known."""
+        measured: dict[str, list[float]] = {}
+        for run, status in zip(self.runs, self.statuses, strict=True):
+            if status in FINISHED:
+                measured.setdefault(run.method, []).append(self.directory(run).read_manifest()["wall_clock_s"])
+        estimates = [self.seconds_per_run(run, measured) for run in self.open_runs()]
+        known = [estimate for estimate in estimates if estimate is not None]
+        return sum(known) / workers if len(known) == len(estimates) else None
+
+    def describe(self) -> str:
+        """One line: ``30 runs: 12 done, 18 missing``."""
+        counts = self.counts()
+        order: tuple[Status, ...] = ("done", "diverged", "failed", "running", "interrupted", "missing")
+        parts = [f"{counts[status]} {status}" for status in order if counts[status]]
+        return f"{len(self.runs)} runs: {', '.join(parts)}"
+
+
+def require_runs(runs: list[PlannedRun]) -> list[PlannedRun]:
+    """Refuse an empty plan."""
+    if not runs:
+        raise UserError("the plan is empty: no seeds and methods to run")
+    return runs
+
+
+def duration(seconds: float) -> str:
+    """``85`` -> ``1 min 25 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,69 @@
+"""Where a number comes from: code version, packages, machine."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parent.parent
+PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "mlflow", "optuna", "ray", "pyarrow", "safetensors", "pydantic")
+
+
+@functools.cache
+def code_version() -> tuple[str, bool]:
+    """Git commit and whether tracked files differ from it; outside a checkout the package version, not dirty."""
+    if (PROJECT / ".git").exists():
+        commit = _git("rev-parse", "HEAD")
+        if commit:
+            return commit[:12], bool(_git("status", "--porcelain", "--untracked-files=no"))
+    return importlib.metadata.version("metarepro"), False
+
+
+def _git(*arguments: str) -> str:
+    try:
+        command = ["git", "-C", str(PROJECT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def provenance(command: str) -> dict[str, Any]:
+    """What the manifest of every run says about its surroundings. Reads no environment variable."""
+    commit, dirty = code_version()
+    lock = PROJECT / "requirements.lock"
+    return {
+        "code_version": commit,
+        "dirty": dirty,
+        "lock_hash": hashlib.sha256(lock.read_bytes()).hexdigest()[:16] if lock.exists() else "no requirements.lock",
+        "packages": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "command": command,
+        "executable": Path(sys.argv[0]).name,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,152 @@
+"""What a run leaves behind: its folder, its tables, and the marker that says that it is whole."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from harness.files import read_json, sha256, write_atomic, write_json
+from harness.spec import RunSpec, Status
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from harness.evaluation import Measurement
+
+
+class RunDirectory:
+    """``<results>/runs/<run_id>/``. A run is finished when ``DONE.json`` is there and its checksums hold."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+        self.spec = folder / "spec.json"
+        self.returns = folder / "returns.parquet"
+        self.curves = folder / "curves.parquet"
+        self.manifest = folder / "manifest.json"
+        self.failure = folder / "FAILED.json"
+        self.done = folder / "DONE.json"
+
+    @staticmethod
+    def of(results: Path, run_id: str) -> RunDirectory:
+        """The directory of a run under a results folder."""
+        return RunDirectory(results / "runs" / run_id)
+
+    def lock(self) -> FileLock:
+        """Held by whoever works on the run; the system releases it when the process dies."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / ".lock", timeout=0)
+
+    def begin(self, spec: RunSpec) -> None:
+        """Record the spec and forget an earlier failure."""
+        write_json(self.spec, json.loads(spec.canonical_json()))
+        self.failure.unlink(missing_ok=True)
+
+    def finish(self, status: str) -> None:
+        """Write the marker, last, with a checksum of every file of evidence."""
+        checksums = {path.name: sha256(path.read_bytes()) for path in self.evidence()}
+        write_json(self.done, {"status": status, "sha256": checksums})
+
+    def fail(self, reason: str, traceback: str) -> None:
+        """Record why the run could not be finished."""
+        write_json(self.failure, {"reason": reason, "traceback": traceback})
+
+    def evidence(self) -> Iterator[Path]:
+        """The files that a finished run has."""
+        return (path for path in (self.spec, self.returns, self.curves, self.manifest) if path.exists())
+
+    def newest_checkpoint(self) -> Iterator[Path]:
+        """The files of the newest checkpoint: tensors, then their JSON."""
+        for path in sorted(self.checkpoints.glob("*.safetensors"))[-1:]:
+            yield path
+            yield path.with_suffix(".json")
+
+    def is_finished(self) -> bool:
+        """Marker there, and every file as it was when the marker was written."""
+        if not self.done.exists():
+            return False
+        checksums = read_json(self.done)["sha256"]
+        return all(
+            (self.folder / name).exists() and sha256((self.folder / name).read_bytes()) == checksum
+            for name, checksum in checksums.items()
+        )
+
+    def status(self) -> Status:
+        """State of the run, from its files and its lock alone."""
+        if self.done.exists():
+            status: Status = read_json(self.done)["status"]
+            return status
+        if not self.folder.exists():
+            return "missing"
+        if (self.folder / ".lock").exists():
+            try:
+                with self.lock():
+                    pass
+            except Timeout:
+                return "running"
+        if self.failure.exists():
+            return "failed"
+        return "interrupted" if self.spec.exists() else "missing"
+
+    def write_table(self, path: Path, table: pyarrow.Table) -> None:
+        """Parquet, atomically; equal tables give equal bytes."""
+        import pyarrow.parquet
+
+        buffer = io.BytesIO()
+        pyarrow.parquet.write_table(table, buffer, compression="zstd")
+        write_atomic(path, buffer.getvalue())
+
+    def read_manifest(self) -> dict[str, Any]:
+        """The manifest of a finished run."""
+        manifest: dict[str, Any] = read_json(self.manifest)
+        return manifest
+
+
+def returns_table(measurements: list[Measurement]) -> pyarrow.Table:
+    """One row per protocol, adaptation step and meta-test task.
+
+    Columns: protocol, step, task, episodes, mean_return and sd_return over episodes (sample SD; undiscounted, suite
+    units), mean_length (steps).
+    """
+    import pyarrow
+
+    rows: dict[str, list[Any]] = {name: [] for name in RETURNS_SCHEMA}
+    for measurement in measurements:
+        returns, lengths = measurement.returns.double(), measurement.lengths.double()
+        means, spread = returns.mean(-1), returns.std(-1, correction=1 if returns.shape[-1] > 1 else 0)
+        for step in range(returns.shape[0]):
+            for task in range(returns.shape[1]):
+                rows["protocol"].append(measurement.protocol)
+                rows["step"].append(step)
+                rows["task"].append(task)
+                rows["episodes"].append(returns.shape[2])
+                rows["mean_return"].append(float(means[step, task]))
+                rows["sd_return"].append(float(spread[step, task]))
+                rows["mean_length"].append(float(lengths[step, task].mean()))
+    schema = pyarrow.schema([(name, getattr(pyarrow, kind)()) for name, kind in RETURNS_SCHEMA.items()])
+    return pyarrow.table(rows, schema=schema)
+
+
+RETURNS_SCHEMA = {
+    "protocol": "string",
+    "step": "int32",
+    "task": "int32",
+    "episodes": "int32",
+    "mean_return": "float64",
+    "sd_return": "float64",
+    "mean_length": "float64",
+}
+
+
+def curves_table(curves: dict[str, list[float]]) -> pyarrow.Table:
+    """One row per meta-iteration, one column per metric."""
+    import pyarrow
+
+    length = len(next(iter(curves.values()), []))
+    columns: dict[str, Any] = {"iteration": pyarrow.array(range(length), pyarrow.int32())}
+    return pyarrow.table(columns | {name: pyarrow.array(curves[name], pyarrow.float64()) for name in sorted(curves)})

@@ -1,0 +1,215 @@
+"""One run: meta-train, checkpoint, resume, notice divergence, meta-test, leave the evidence."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.api import Algorithm, MetaBatch, Metrics, Settings, State, Suite
+from harness.checkpoint import Groups, newest_checkpoint, save_checkpoint
+from harness.evaluation import evaluate
+from harness.files import write_json
+from harness.results import RunDirectory, curves_table, returns_table
+from harness.rollout import rollout
+from harness.spec import RunSpec
+from harness.streams import Streams
+
+EXPLODED = 1e12
+"""A mean return beyond this in size counts as diverged, like one that is not a number."""
+
+OnIteration = Callable[[int, Metrics], None]
+
+
+class Diverged(Exception):
+    """Meta-training left the numbers that can be trusted."""
+
+
+@dataclass
+class Clock:
+    """Seconds per phase of the work."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time of a block to a phase."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - start
+
+
+@dataclass
+class Training:
+    """A run between two meta-iterations: all that a checkpoint holds."""
+
+    state: State
+    streams: Streams
+    iteration: int = 0
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    environment_steps: int = 0
+
+    def groups(self) -> Groups:
+        """As named tensors."""
+        return {
+            "params": self.state.params,
+            "optimiser": self.state.optimiser,
+            "slots": self.state.slots,
+            "streams": self.streams.state(),
+            "curves": {name: torch.tensor(values, dtype=torch.float64) for name, values in self.curves.items()},
+        }
+
+    def restore(self, groups: Groups, info: dict[str, Any]) -> None:
+        """From a checkpoint."""
+        self.state = State(groups["params"], groups["optimiser"], groups["slots"])
+        self.streams.restore(groups["streams"])
+        self.iteration = info["iteration"]
+        self.environment_steps = info["environment_steps"]
+        self.curves = {name: tensor.tolist() for name, tensor in groups["curves"].items()}
+
+
+def meta_iteration(
+    suite: Suite, algorithm: Algorithm, spec: RunSpec, training: Training, clock: Clock
+) -> tuple[State, Metrics]:
+    """Sample tasks, adapt on pre-update data, sample again, update the meta-parameters.
+
+    Random numbers come from the streams of ``training``, which move on; everything else is left as it was.
+    """
+    count, episodes = spec.budget.meta_batch_size, spec.budget.episodes_per_task
+    streams, state = training.streams, training.state
+    tasks = suite.sample_tasks(count, streams["tasks"])
+    params = state.params
+    adapted = {name: tensor.expand(count, *tensor.shape) for name, tensor in params.items()}
+    pre_update, slots, metrics = [], {}, Metrics()
+    for _ in range(algorithm.adaptation_steps):
+        trajectories = _sample(suite, algorithm, params, tasks, episodes, streams, clock)
+        metrics.setdefault("pre_update_return", float(trajectories.episode_returns().mean()))
+        training.environment_steps += int(trajectories.valid.sum())
+        with clock.phase("adaptation"):
+            samples, slots = algorithm.prepare(params, trajectories, slots, shared_slots=False)
+            params = adapted = algorithm.adapt(params, samples)
+        pre_update.append(samples)
+    trajectories = _sample(suite, algorithm, params, tasks, episodes, streams, clock)
+    metrics["post_update_return"] = float(trajectories.episode_returns().mean())
+    metrics["post_update_length"] = float(trajectories.lengths().double().mean())
+    training.environment_steps += int(trajectories.valid.sum())
+    with clock.phase("outer"):
+        samples, shared = algorithm.prepare(params, trajectories, state.slots, shared_slots=True)
+        batch = MetaBatch(tuple(pre_update), adapted, samples)
+        state, update_metrics = algorithm.meta_update(replace(state, slots=shared), batch, training.iteration)
+    return state, metrics | update_metrics
+
+
+def _sample(
+    suite: Suite, algorithm: Algorithm, params: Any, tasks: Any, episodes: int, streams: Streams, clock: Clock
+) -> Any:
+    with clock.phase("sampling"):
+        count = next(iter(tasks.values())).shape[0]
+        noise = algorithm.policy.draw_noise(streams["policy"], count, episodes, suite.horizon)
+        return rollout(suite, algorithm.policy, params, tasks, episodes, streams["environment"], noise)
+
+
+def meta_train(
+    suite: Suite,
+    algorithm: Algorithm,
+    spec: RunSpec,
+    directory: RunDirectory,
+    checkpoint_every: int,
+    on_iteration: OnIteration,
+    warn: Callable[[str], None],
+    clock: Clock,
+) -> Training:
+    """Meta-train from the newest checkpoint, or from the start.
+
+    ``on_iteration(iteration, metrics)`` is called after each meta-iteration, and first, after a resume, for those that
+    the checkpoint remembers. Raises :class:`Diverged`.
+    """
+    streams = Streams(spec.seed)
+    training = Training(algorithm.init(streams["init"]), streams)
+    if (found := newest_checkpoint(directory.checkpoints, warn)) is not None:
+        training.restore(*found)
+        clock.seconds.update(found[1]["seconds"])
+    for iteration in range(training.iteration):
+        on_iteration(iteration, {name: values[iteration] for name, values in training.curves.items()})
+    last = spec.budget.meta_iterations
+    while training.iteration < last:
+        state, metrics = meta_iteration(suite, algorithm, spec, training, clock)
+        _refuse_divergence(training.iteration, state, metrics)
+        training.state = state
+        for name, value in metrics.items():
+            training.curves.setdefault(name, []).append(value)
+        with clock.phase("logging"):
+            on_iteration(training.iteration, metrics)
+        training.iteration += 1
+        if training.iteration % checkpoint_every == 0 and training.iteration < last:
+            _checkpoint(directory, training, clock)
+    _checkpoint(directory, training, clock)
+    return training
+
+
+def _checkpoint(directory: RunDirectory, training: Training, clock: Clock) -> None:
+    with clock.phase("checkpoint"):
+        info = {"environment_steps": training.environment_steps, "seconds": dict(clock.seconds)}
+        save_checkpoint(directory.checkpoints, training.iteration, training.groups(), info)
+
+
+def _refuse_divergence(iteration: int, state: State, metrics: Metrics) -> None:
+    for name, value in metrics.items():
+        if not math.isfinite(value) or (name.endswith("_return") and abs(value) > EXPLODED):
+            raise Diverged(f"{name} is {value} at meta-iteration {iteration}")
+    for name, tensor in state.params.items():
+        if not torch.isfinite(tensor).all():
+            raise Diverged(f"parameter {name} is not finite after meta-iteration {iteration}")
+
+
+def run(
+    spec: RunSpec,
+    suite: Suite,
+    algorithm: Algorithm,
+    rules: dict[str, type[Settings]],
+    folder: Path,
+    provenance: dict[str, Any],
+    checkpoint_every: int,
+    on_iteration: OnIteration = lambda iteration, metrics: None,
+    warn: Callable[[str], None] = lambda message: None,
+) -> str:
+    """Execute one run in its folder and return ``done`` or ``diverged``.
+
+    Leaves ``spec.json``, ``returns.parquet``, ``curves.parquet``, ``manifest.json``, checkpoints, and ``DONE.json`` last.
+    ``provenance`` goes into the manifest. The number of threads of this process becomes the spec's.
+    """
+    torch.set_num_threads(spec.budget.threads)
+    directory, clock = RunDirectory(folder), Clock()
+    directory.begin(spec)
+    status, reason, steps = "done", "", 0
+    try:
+        training = meta_train(suite, algorithm, spec, directory, checkpoint_every, on_iteration, warn, clock)
+        steps = training.environment_steps
+        with clock.phase("meta_test"):
+            measurements = evaluate(suite, algorithm, training.state.params, spec.evaluation, rules)
+        if any(not torch.isfinite(measurement.returns).all() for measurement in measurements):
+            raise Diverged("a meta-test return is not finite")
+        directory.write_table(directory.returns, returns_table(measurements))
+        directory.write_table(directory.curves, curves_table(training.curves))
+    except Diverged as divergence:
+        status, reason = "diverged", str(divergence)
+    manifest = provenance | {
+        "status": status,
+        "reason": reason,
+        "wall_clock_s": round(sum(clock.seconds.values()), 3),
+        "seconds": {name: round(seconds, 3) for name, seconds in sorted(clock.seconds.items())},
+        "environment_steps": steps,
+        "threads": spec.budget.threads,
+    }
+    write_json(directory.manifest, manifest)
+    directory.finish(status)
+    return status

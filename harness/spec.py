@@ -1,0 +1,85 @@
+"""What a run is: every value that decides its numbers, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from harness.api import Settings
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Component(Settings):
+    """A suite, an algorithm or a rule by name, with all of its settings, defaults included."""
+
+    name: str
+    version: Annotated[int, Field(ge=1)]
+    settings: dict[str, Any]
+
+
+class Budget(Settings):
+    """How much a run trains, and on how many threads."""
+
+    meta_iterations: Annotated[int, Field(ge=0)]
+    meta_batch_size: Count
+    episodes_per_task: Count
+    threads: Count = 1
+    """Intra-operation threads: they can change the last bit of a sum, so they are part of the spec."""
+
+
+class Protocol(Settings):
+    """One way of adapting to the meta-test tasks: which rule, and how many updates."""
+
+    rule: str
+    updates: Annotated[int, Field(ge=0)]
+    settings: dict[str, Any]
+
+
+class Evaluation(Settings):
+    """The meta-test, the same for every protocol."""
+
+    seed: Seed
+    meta_test_tasks: Count
+    episodes_per_task: Count
+    shared_noise: bool
+    """One stream of action noise for all meta-test tasks (a code that resets its generator for every task)."""
+    protocols: dict[Name, Protocol]
+
+
+class RunSpec(Settings):
+    """One run. Two specs that are equal are the same run, whatever study asks for it and under whatever label."""
+
+    suite: Component
+    algorithm: Component
+    seed: Seed
+    budget: Budget
+    evaluation: Evaluation
+
+    def canonical_json(self) -> str:
+        """The one text form of this spec: sorted keys, no spaces, shortest exact floats."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @property
+    def run_id(self) -> str:
+        """16 hex digits of the SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
+
+
+class PlannedRun(Settings):
+    """A run as a study names it: the label under which its method appears, and its spec."""
+
+    study: str
+    setting: str
+    scale: str
+    method: str
+    spec: RunSpec
+
+
+Status = Literal["missing", "running", "interrupted", "done", "diverged", "failed"]
+"""State of a planned run. ``interrupted``: it has begun, has a checkpoint perhaps, and nobody works on it."""

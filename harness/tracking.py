@@ -1,0 +1,261 @@
+"""MLflow: the one place that writes to it.
+
+The folder of a run is the record; MLflow is its mirror. A run that is finished in its folder but not in the store (the
+store was away, or another one is used) is mirrored later, once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import socket
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+from filelock import FileLock
+
+from harness.api import Metrics
+from harness.errors import UserError
+from harness.results import RunDirectory
+from harness.spec import PlannedRun
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100
+FLUSH_S = 5.0
+"""Curves reach the store at least this often while a run is going."""
+MAX_PARAM_LENGTH = 6000
+
+
+def default_uri(results: Path) -> str:
+    """SQLite under the results folder."""
+    return f"sqlite:///{(results / 'mlflow.db').resolve()}"
+
+
+class Store:
+    """A tracking store as one study uses it."""
+
+    def __init__(self, uri: str, results: Path) -> None:
+        self.uri = uri
+        self._results = results
+        self._client: MlflowClient | None = None
+
+    @property
+    def client(self) -> MlflowClient:
+        """Connected on first use: importing MLflow takes more than a second."""
+        if self._client is None:
+            import logging
+
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+            os.environ.setdefault("MLFLOW_DISABLE_AGENT_SKILLS_HINT", "true")
+            from mlflow.tracking import MlflowClient
+
+            for name in ("mlflow", "alembic"):
+                logging.getLogger(name).setLevel(logging.ERROR)
+
+            self._client = MlflowClient(tracking_uri=self.uri)
+        return self._client
+
+    def prepare(self, study: str) -> str:
+        """Create or migrate the store and the study's experiment, under a lock; return the experiment's id.
+
+        Workers must not meet a fresh database: several that open one at the same time fail.
+        Errors: a server that does not answer, a database that cannot be opened.
+        """
+        self._require_reachable()
+        try:
+            with FileLock(self._results / ".mlflow.lock", timeout=120):
+                found = self.client.get_experiment_by_name(study)
+                if found is not None:
+                    return str(found.experiment_id)
+                local = self.uri.startswith("sqlite:")
+                artifacts = (self._results / "artifacts" / study).resolve().as_uri() if local else None
+                return str(self.client.create_experiment(study, artifact_location=artifacts))
+        except Exception as error:
+            raise UserError(f"{self.uri}: the MLflow store cannot be used: {_first_line(error)}") from error
+
+    def _require_reachable(self) -> None:
+        parsed = urlparse(self.uri)
+        if parsed.scheme not in {"http", "https"}:
+            return
+        port = parsed.port or (443 if parsed.scheme == "https" else 80)
+        try:
+            with socket.create_connection((parsed.hostname or "", port), timeout=5):
+                pass
+        except OSError as error:
+            reason = error.strerror or str(error) or "no answer"
+            raise UserError(
+                f"{self.uri}: the MLflow server does not answer ({reason}); start it, or leave --tracking-uri out"
+            ) from None
+
+    def mirrored(self, experiment: str) -> set[str]:
+        """``run_id`` of every run that is whole in the store."""
+        found: set[str] = set()
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [experiment], "tags.kind = 'run' and attributes.status = 'FINISHED'", page_token=token, max_results=1000
+            )
+            found.update(run.data.tags["run_id"] for run in page)
+            token = page.token
+            if not token:
+                return found
+
+
+class RunLogger:
+    """One run in the store: live curves in batches, artifacts at the end, nothing twice after a resume."""
+
+    def __init__(
+        self, store: Store, experiment: str, parent: str, planned: PlannedRun, provenance: dict[str, Any]
+    ) -> None:
+        self._client = store.client
+        self._buffer: list[Any] = []
+        self._flushed = time.monotonic()
+        run_id = planned.spec.run_id
+        query = f"tags.run_id = '{run_id}' and tags.kind = 'run'"
+        known = self._client.search_runs([experiment], query, max_results=1)
+        if known:
+            self._run = str(known[0].info.run_id)
+            self._last_step = max(
+                (m.step for m in self._client.get_metric_history(self._run, "post_update_return")), default=-1
+            )
+            self._client.update_run(self._run, status="RUNNING")
+            return
+        self._last_step = -1
+        tags = _tags(planned, provenance) | {"mlflow.parentRunId": parent, "mlflow.runName": _run_name(planned)}
+        self._run = str(self._client.create_run(experiment, tags=tags).info.run_id)
+        self._log_params(planned)
+
+    def _log_params(self, planned: PlannedRun) -> None:
+        from mlflow.entities import Param
+
+        params = [Param(k, v[:MAX_PARAM_LENGTH]) for k, v in flatten(planned.spec.model_dump(mode="json")).items()]
+        for start in range(0, len(params), PARAMS_PER_CALL):
+            self._client.log_batch(self._run, params=params[start : start + PARAMS_PER_CALL])
+
+    def log(self, iteration: int, metrics: Metrics) -> None:
+        """Buffer the metrics of one meta-iteration; whole iterations go out together, none goes out twice."""
+        from mlflow.entities import Metric
+
+        if iteration <= self._last_step:
+            return
+        now = int(time.time() * 1000)
+        if len(self._buffer) + len(metrics) > METRICS_PER_CALL:
+            self.flush()
+        self._buffer += [Metric(name, value, now, iteration) for name, value in metrics.items()]
+        if time.monotonic() - self._flushed > FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is buffered in one transaction."""
+        if self._buffer:
+            self._client.log_batch(self._run, metrics=self._buffer)
+            self._last_step = self._buffer[-1].step
+            self._buffer = []
+        self._flushed = time.monotonic()
+
+    def finish(self, directory: RunDirectory) -> None:
+        """Log the artifacts and close the run; ``FINISHED`` in the store means that the mirror is whole."""
+        self.flush()
+        for path in directory.evidence():
+            self._client.log_artifact(self._run, str(path))
+        for path in directory.newest_checkpoint():
+            self._client.log_artifact(self._run, str(path), "checkpoint")
+        manifest = directory.read_manifest()
+        self._client.set_tag(self._run, "status", manifest["status"])
+        if manifest["reason"]:
+            self._client.set_tag(self._run, "reason", manifest["reason"])
+        self._client.set_terminated(self._run, "FINISHED")
+
+    def fail(self, reason: str) -> None:
+        """Close the run as failed, with the reason."""
+        self._client.set_tag(self._run, "status", "failed")
+        self._client.set_tag(self._run, "reason", reason)
+        self._client.set_terminated(self._run, "FAILED")
+
+
+class Invocation:
+    """One call of the grid on a study: the parent run of what it executes."""
+
+    def __init__(self, store: Store, study: str, command: str, runs: int) -> None:
+        self._store = store
+        self._tags = {"kind": "invocation", "study": study, "command": command, "runs": str(runs)}
+        self._tags["mlflow.runName"] = f"{study} ({runs} runs)"
+        self.failed = False
+        self.experiment = store.prepare(study)
+
+    @functools.cached_property
+    def run_id(self) -> str:
+        """The parent run, made when the first child needs it: an invocation with nothing to do leaves no trace."""
+        return str(self._store.client.create_run(self.experiment, tags=self._tags).info.run_id)
+
+    def __enter__(self) -> Invocation:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if "run_id" not in self.__dict__:
+            return
+        status = "KILLED" if kind is not None else "FAILED" if self.failed else "FINISHED"
+        with contextlib.suppress(Exception):  # the store may be what failed; the runs themselves are on disk
+            self._store.client.set_terminated(self.run_id, status)
+
+    def mirror(self, planned: Iterable[PlannedRun], results: Path) -> int:
+        """Bring finished runs that the store lacks into it; returns how many."""
+        import pyarrow.parquet
+
+        have, count = self._store.mirrored(self.experiment), 0
+        for run in planned:
+            directory = RunDirectory.of(results, run.spec.run_id)
+            if directory.done.exists() and run.spec.run_id not in have:
+                logger = RunLogger(self._store, self.experiment, self.run_id, run, directory.read_manifest())
+                if directory.curves.exists():
+                    for row in pyarrow.parquet.read_table(directory.curves).to_pylist():
+                        logger.log(row.pop("iteration"), row)
+                logger.finish(directory)
+                count += 1
+        return count
+
+
+def flatten(data: Any, prefix: str = "") -> dict[str, str]:
+    """Nested settings as ``a.b.c`` -> text."""
+    if not isinstance(data, dict):
+        return {prefix: str(data)}
+    flat: dict[str, str] = {}
+    for key, value in data.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def _tags(planned: PlannedRun, provenance: dict[str, Any]) -> dict[str, str]:
+    spec = planned.spec
+    return {
+        "kind": "run",
+        "status": "running",
+        "run_id": spec.run_id,
+        "study": planned.study,
+        "setting": planned.setting,
+        "scale": planned.scale,
+        "method": planned.method,
+        "suite": spec.suite.name,
+        "suite_version": str(spec.suite.version),
+        "algorithm": spec.algorithm.name,
+        "algorithm_version": str(spec.algorithm.version),
+        "seed": str(spec.seed),
+        "code_version": str(provenance["code_version"]),
+        "dirty": str(provenance["dirty"]).lower(),
+    }
+
+
+def _run_name(planned: PlannedRun) -> str:
+    return f"{planned.method} seed {planned.spec.seed}" + ("" if planned.scale == "paper" else f" ({planned.scale})")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

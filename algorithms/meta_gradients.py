@@ -1,7 +1,8 @@
 """How the loss after adaptation becomes a gradient of the meta-parameters.
 
-All three have one signature, ``(learner, params, data) -> gradients``, with ``params`` [...] and gradients [...] averaged
-over tasks. Tasks are worked on in small blocks: memory stays flat in the number of tasks, and a block fits the cache.
+All three have one signature, ``(learner, params, data) -> gradients``, with ``params`` [...] and gradients [...]
+averaged over tasks. Tasks are worked on in small blocks: memory stays flat in the number of tasks, and a block fits
+the cache.
 """
 
 from __future__ import annotations

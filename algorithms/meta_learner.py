@@ -21,8 +21,8 @@ from harness.api import AdaptationRule, MetaBatch, Metrics, Settings, State, Sui
 class MetaLearner:
     """Actor-critic meta-learning with gradient steps inside and Adam outside.
 
-    The critic is meta-learned like the actor: one inner step on its regression, the meta-gradient of the same loss after
-    it (the replication report, section 3.1.2). ``meta_gradient`` is what tells MAML, FOMAML and the others apart.
+    The critic is meta-learned like the actor: one inner step on its regression, the meta-gradient of the same loss
+    after it (the replication report, section 3.1.2). ``meta_gradient`` is what tells MAML, FOMAML and the others apart.
     """
 
     def __init__(self, settings: GradientMethodSettings, suite: Suite, meta_gradient: MetaGradient) -> None:

@@ -13,6 +13,7 @@ There are two ways through a network, with the same mathematics:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,7 +37,7 @@ def init_mlp(rng: torch.Generator, sizes: Sequence[int], scheme: str, dtype: tor
         returns: ``{"<layer>/weight": [in, out], "<layer>/bias": [out]}``
     """
     params: Params = {}
-    for layer, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
         fan_in = 1.0 / math.sqrt(n_in)
         bound = fan_in if scheme == "uniform_fan_in" else math.sqrt(6.0 / (n_in + n_out))
         weight = torch.rand(n_in, n_out, generator=rng, dtype=dtype)
@@ -68,10 +69,8 @@ def forward(weights: Sequence[Tensor], inputs: Tensor, activation: str) -> Tenso
     hidden = inputs.reshape(-1, inputs.shape[-1]) if shared else inputs
     for layer in range(last + 1):
         weight, bias = weights[2 * layer], weights[2 * layer + 1]
-        if shared:
-            hidden = torch.addmm(bias, hidden, weight)
-        else:
-            hidden = torch.baddbmm(bias.unsqueeze(-2), hidden, weight)
+        bias_rows = bias if shared else bias.unsqueeze(-2)
+        hidden = torch.addmm(bias_rows, hidden, weight) if shared else torch.baddbmm(bias_rows, hidden, weight)
         if layer < last:
             hidden = hidden.relu_() if activation == "relu" else hidden.tanh_()
     return hidden.view(*inputs.shape[:-1], -1) if shared else hidden
@@ -116,17 +115,22 @@ class _Forward(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        return (None, None, *_Backward.apply(ctx.relu, len(grads), *grads, *ctx.saved_tensors))
+        of_output = grads[0]
+        if of_output is None:  # only the hidden layers were asked for, by a second derivative
+            inputs, last_weight = ctx.saved_tensors[0], ctx.saved_tensors[-1]
+            of_output = inputs.new_zeros(inputs.shape[0], last_weight.shape[-1], inputs.shape[-1])
+        return (None, None, *_Backward.apply(ctx.relu, len(grads), of_output, *grads[1:], *ctx.saved_tensors))
 
 
 class _Backward(Function):
     @staticmethod
-    def forward(ctx: Any, relu: bool, depth: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, relu: bool, depth: int, *tensors: Any) -> tuple[Tensor, ...]:
         """``tensors``: the gradient of z, of h_1 ... h_{L-1} (or None); then h_0 ... h_{L-1}; then W_1 ... W_L."""
         delta, into = tensors[0], tensors[1:depth]
         hidden, weights = tensors[depth : 2 * depth], tensors[2 * depth :]
         grads: list[Tensor] = []
-        deltas, errors = [delta], []
+        deltas: list[Tensor] = [delta]
+        errors: list[Tensor] = []
         for layer in range(depth - 1, -1, -1):
             grads[:0] = [torch.bmm(hidden[layer], delta.transpose(1, 2)), delta.sum(-1)]
             if layer:
@@ -134,7 +138,7 @@ class _Backward(Function):
                 if into[layer - 1] is not None:
                     error.add_(into[layer - 1])
                 if relu:
-                    delta = torch.ops.aten.threshold_backward(error, hidden[layer], 0)
+                    delta = _mask_(error, hidden[layer])
                 else:
                     delta = error * (1.0 - hidden[layer].square())
                     errors.insert(0, error)
@@ -165,7 +169,7 @@ class _Backward(Function):
             if layer == depth - 1:
                 tangent = moved
             elif relu:
-                tangent = torch.ops.aten.threshold_backward(moved, hidden[layer + 1], 0)
+                tangent = _mask_(moved, hidden[layer + 1])
             else:
                 output = hidden[layer + 1]
                 tangent = moved * (1.0 - output.square())
@@ -175,6 +179,11 @@ class _Backward(Function):
         if not relu:
             to_hidden = _pair_up(to_hidden)
         return (None, None, tangent, *[None] * (depth - 1), None, *to_hidden, *to_weights)
+
+
+def _mask_(values: Tensor, hidden: Tensor) -> Tensor:
+    """Zero ``values`` in place where the rectifier was closed."""
+    return torch.ops.aten.threshold_backward(values, hidden, 0, grad_input=values)
 
 
 def _pair_up(terms: list[Tensor]) -> list[Tensor]:

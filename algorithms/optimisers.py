@@ -36,7 +36,10 @@ class Adam:
         return memory | {"count": torch.zeros((), dtype=torch.int64)}
 
     def annealing(self, update: int) -> float:
-        """Factor on the rates at update 0, 1, ...: 1, or (1 + cos(π k / period)) / 2 (Loshchilov & Hutter 2017, eq. 5)."""
+        """Factor on the rates at update k = 0, 1, ...: 1, or (1 + cos(π k / period)) / 2.
+
+        (Loshchilov & Hutter 2017, eq. 5)
+        """
         if self._settings.schedule == "constant":
             return 1.0
         assert self._settings.schedule_period is not None

@@ -1,7 +1,8 @@
 """Regular training over the task distribution: a policy gradient on every batch of tasks, no inner step.
 
-It is MAML with zero adaptation steps (the replication report, section 3.1.2). With zero meta-iterations it is the *random*
-baseline, and with an observation that shows the goal it is the *oracle*: a study says so, no other code is needed.
+It is MAML with zero adaptation steps (the replication report, section 3.1.2). With zero meta-iterations it is the
+*random* baseline, and with an observation that shows the goal it is the *oracle*: a study says so, no other code is
+needed.
 """
 
 from __future__ import annotations

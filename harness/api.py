@@ -2,11 +2,12 @@
 
 Axes are always ``[tasks, episodes, horizon, dim]``, in that order of meaning.
 
-* **Tasks are data**: a dictionary of tensors with a leading ``tasks`` axis (goal positions, arm probabilities, ...). A task
-  is an argument of ``reset`` and ``step``, never hidden state.
-* **Parameters are data**: a flat dictionary of tensors. ``[...]`` is one set for all tasks, ``[tasks, ...]`` one set per task.
-* **Randomness is data**: what may be random takes a :class:`torch.Generator`, or noise that was drawn from one. Nothing
-  reads a global generator.
+* **Tasks are data**: a dictionary of tensors with a leading ``tasks`` axis (goal positions, arm probabilities, ...).
+  A task is an argument of ``reset`` and ``step``, never hidden state.
+* **Parameters are data**: a flat dictionary of tensors. ``[...]`` is one set for all tasks, ``[tasks, ...]`` one set
+  per task.
+* **Randomness is data**: what may be random takes a :class:`torch.Generator`, or noise that was drawn from one.
+  Nothing reads a global generator.
 
 Everything here is pure: the same arguments give the same result, and no argument is changed. This module imports no
 torch, so that a study can be read and its state shown without it.
@@ -92,7 +93,7 @@ class Suite(Protocol):
         """Draw ``count`` tasks for meta-training."""
 
     def meta_test_tasks(self, count: int, rng: Generator) -> Tasks:
-        """The ``count`` tasks of the meta-test. ``rng`` is for suites that draw them; a published list ignores it."""
+        """The ``count`` tasks of the meta-test. ``rng`` serves suites that draw them; a published list ignores it."""
 
     def reset(self, tasks: Tasks, episodes: int, rng: Generator) -> tuple[Any, Tensor]:
         """Start ``episodes`` episodes of every task: (state, observation [tasks, episodes, observation_dim])."""
@@ -102,7 +103,7 @@ class Suite(Protocol):
 
 
 class Policy(Protocol):
-    """A distribution over actions. ``memory`` is what a policy carries from step to step, None for feed-forward ones."""
+    """A distribution over actions. ``memory`` is what it carries from step to step, None for feed-forward ones."""
 
     def draw_noise(self, rng: Generator, tasks: int, episodes: int, horizon: int) -> Tensor:
         """All random numbers that ``act`` needs for one rollout: [horizon, tasks, episodes, ...]."""
@@ -126,7 +127,7 @@ class AdaptationRule(Protocol):
 
 @dataclass(frozen=True)
 class State:
-    """All that meta-training carries from one meta-iteration to the next; every field is a flat dictionary of tensors.
+    """What meta-training carries from one meta-iteration to the next; every field is a flat dictionary of tensors.
 
     ``params``: the meta-parameters. ``optimiser``: moments and step counts. ``slots``: a sample buffer that outlives an
     iteration, for methods that define one.
@@ -153,8 +154,8 @@ class MetaBatch(NamedTuple):
 class Algorithm(Protocol):
     """A method: a frozen configuration and pure functions.
 
-    Samples are opaque to the harness: ``prepare`` makes them from trajectories (values, advantages, masks), and only the
-    algorithm reads them.
+    Samples are opaque to the harness: ``prepare`` makes them from trajectories (values, advantages, masks), and only
+    the algorithm reads them.
     """
 
     policy: Policy
@@ -179,7 +180,10 @@ class Algorithm(Protocol):
         """The inner step of meta-training on per-task parameters [tasks, ...]."""
 
     def meta_update(self, state: State, data: MetaBatch, iteration: int) -> tuple[State, Metrics]:
-        """One step of the meta-parameters. Recomputes the adaptation inside its objective: no graph crosses the sampler."""
+        """One step of the meta-parameters.
+
+        Recomputes the adaptation inside its objective where it differentiates it: no graph crosses the sampler.
+        """
 
 
 @dataclass(frozen=True)

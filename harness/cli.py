@@ -12,7 +12,7 @@ from pathlib import Path
 from algorithms import ALGORITHMS, RULES
 from harness.api import Registries
 from harness.errors import UserError
-from harness.plan import Plan, duration, require_runs
+from harness.plan import Plan, require_runs
 from harness.study import Study, find_study, parse_seeds, read_study, study_files
 from harness.worker import Job, Outcome, Report, work
 from suites import SUITES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,15 +11,15 @@ from harness.worker import Event, Job, Outcome, Report
 
 Execute = Callable[[Job, Report], Outcome]
 CRASH_RETRIES = 2
-"""A worker process that dies (killed, out of memory) is replaced and its run resumed this often; exceptions are not
+"""A worker process that dies (killed, out of memory) is replaced and its run resumed this often. Exceptions are not
 retried: they would come again."""
 
 
 def run_jobs(jobs: list[Job], workers: int, execute: Execute, report: Report) -> Iterator[Outcome]:
     """Execute every job and yield the outcomes as they come.
 
-    ``execute`` must be importable by name in a fresh process. The numbers do not depend on ``workers``: each run has its
-    own generators and its own number of threads.
+    ``execute`` must be importable by name in a fresh process. The numbers do not depend on ``workers``: each run has
+    its own generators and its own number of threads.
     """
     if workers == 1 or len(jobs) == 1:
         for job in jobs:
@@ -50,7 +51,7 @@ def _run_with_ray(jobs: list[Job], workers: int, execute: Execute, report: Repor
         num_cpus=workers,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         object_store_memory=100_000_000,
     )
     try:

@@ -31,8 +31,8 @@ def evaluate(
 ) -> list[Measurement]:
     """Measure every protocol of ``evaluation`` on the same tasks with the same noise.
 
-    The random numbers depend on ``evaluation.seed`` only: every method and every training seed meets the same tasks and,
-    update by update, the same action noise.
+    The random numbers depend on ``evaluation.seed`` only: every method and every training seed meets the same tasks
+    and, update by update, the same action noise.
     """
     tasks = suite.meta_test_tasks(evaluation.meta_test_tasks, stream(evaluation.seed, "meta_test_tasks"))
     return [_measure(suite, algorithm, params, tasks, evaluation, name, rules) for name in sorted(evaluation.protocols)]
@@ -53,7 +53,8 @@ def _measure(
     noise_rng = stream(evaluation.seed, "meta_test_policy")
     environment_rng = stream(evaluation.seed, "meta_test_environment")
     current = {key: tensor.expand(count, *tensor.shape).clone() for key, tensor in params.items()}
-    memory, slots = rule.init(current), {}
+    memory = rule.init(current)
+    slots: Params = {}
     returns, lengths = [], []
     for update in range(protocol.updates + 1):
         noise = algorithm.policy.draw_noise(noise_rng, 1 if evaluation.shared_noise else count, episodes, suite.horizon)

@@ -24,8 +24,8 @@ def rollout(
 ) -> Trajectories:
     """Let the policy act for one horizon in every episode of every task.
 
-    All episodes run to the horizon; steps after a termination are simulated but marked invalid and their reward is zero,
-    which costs less than taking episodes out of the batch.
+    All episodes run to the horizon; steps after a termination are simulated but marked invalid and their reward is
+    zero, which costs less than taking episodes out of the batch.
 
     Shapes:
         params: [...] for one policy, [tasks, ...] for one policy per task

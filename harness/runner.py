@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from harness.api import Algorithm, MetaBatch, Metrics, Settings, State, Suite
+from harness.api import Algorithm, MetaBatch, Metrics, Params, Settings, State, Suite
 from harness.checkpoint import Groups, newest_checkpoint, save_checkpoint
 from harness.evaluation import evaluate
 from harness.files import write_json
@@ -89,7 +89,9 @@ def meta_iteration(
     tasks = suite.sample_tasks(count, streams["tasks"])
     params = state.params
     adapted = {name: tensor.expand(count, *tensor.shape) for name, tensor in params.items()}
-    pre_update, slots, metrics = [], {}, Metrics()
+    pre_update: list[Any] = []
+    slots: Params = {}
+    metrics = Metrics()
     for _ in range(algorithm.adaptation_steps):
         trajectories = _sample(suite, algorithm, params, tasks, episodes, streams, clock)
         metrics.setdefault("pre_update_return", float(trajectories.episode_returns().mean()))
@@ -184,7 +186,8 @@ def run(
 ) -> str:
     """Execute one run in its folder and return ``done`` or ``diverged``.
 
-    Leaves ``spec.json``, ``returns.parquet``, ``curves.parquet``, ``manifest.json``, checkpoints, and ``DONE.json`` last.
+    Leaves ``spec.json``, ``returns.parquet``, ``curves.parquet``, ``manifest.json``, checkpoints, and last
+    ``DONE.json``.
     ``provenance`` goes into the manifest. The number of threads of this process becomes the spec's.
     """
     torch.set_num_threads(spec.budget.threads)

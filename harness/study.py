@@ -22,9 +22,9 @@ class MethodEntry(Settings):
 
     algorithm: str
     description: str = ""
-    settings: dict[str, Any] = {}
-    hyperparameters: dict[str, Any] = {}
-    budget: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    budget: dict[str, Any] = Field(default_factory=dict)
 
 
 class ProtocolEntry(Settings):
@@ -33,7 +33,7 @@ class ProtocolEntry(Settings):
     rule: str
     updates: Annotated[int, Field(ge=0)]
     description: str = ""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 class EvaluationEntry(Settings):
@@ -64,8 +64,8 @@ class StudyFile(Settings):
     setting: Name
     suite: str
     extends: str | None = None
-    settings: dict[str, Any] = {}
-    hyperparameters: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
     methods: Annotated[dict[Name, MethodEntry], Field(min_length=1)]
     budget: Budget
     evaluation: EvaluationEntry
@@ -74,7 +74,7 @@ class StudyFile(Settings):
     """Meta-iterations between checkpoints; does not change any number."""
     minutes: Annotated[float, Field(gt=0)] | None = None
     """Measured CPU minutes of the whole study as written, for the first estimate of how long it will take."""
-    deviations: list[Deviation] = []
+    deviations: list[Deviation] = Field(default_factory=list)
     scales: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
 
 
@@ -101,7 +101,8 @@ class Study:
         return [run for seed in (self.seeds if seeds is None else seeds) for run in self._runs_of_seed(seed)]
 
     def _runs_of_seed(self, seed: int) -> list[PlannedRun]:
-        file, labels = self.file, {}
+        file = self.file
+        labels: dict[str, tuple[str, RunSpec]] = {}
         for label in file.methods:
             spec = self._spec(label, seed)
             if (twin := labels.setdefault(spec.run_id, (label, spec))[0]) != label:
@@ -175,8 +176,8 @@ class Study:
 def read_study(path: Path, scale: str, registries: Registries) -> Study:
     """Read a study file and what it extends, check every value, and bind it to a scale.
 
-    Errors (:class:`UserError`, one line with file and line): not YAML, an unknown key, a wrong type, an impossible value,
-    an unknown suite, algorithm, rule or scale, a circle of ``extends``.
+    Errors (:class:`UserError`, one line with file and line): not YAML, an unknown key, a wrong type, an impossible
+    value, an unknown suite, algorithm, rule or scale, a circle of ``extends``.
     """
     source, seen = read_yaml(path), {path.resolve()}
     while "extends" in source.data:

@@ -10,8 +10,8 @@ from harness.api import Declaration, Settings
 class TestGoals(Settings):
     """Where the meta-test goals come from.
 
-    ``numpy``: draws ``skip + 1`` to ``skip + count`` of NumPy's legacy generator ``RandomState(seed)``, uniform on the goal
-    square: the stream that the published codes use, so that the goals are theirs.
+    ``numpy``: draws ``skip + 1`` to ``skip + count`` of NumPy's legacy generator ``RandomState(seed)``, uniform on the
+    goal square: the stream that the published codes use, so that the goals are theirs.
     ``stream``: drawn by this project from the evaluation seed.
     """
 

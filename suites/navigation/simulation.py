@@ -43,7 +43,7 @@ class Navigation:
         if source.source == "stream":
             return self.sample_tasks(count, rng)
         bound = self.settings.goal_range
-        goals = np.random.RandomState(source.seed).uniform(-bound, bound, size=(source.skip + count, 2))  # noqa: NPY002
+        goals = np.random.RandomState(source.seed).uniform(-bound, bound, size=(source.skip + count, 2))
         return {"goal": torch.from_numpy(goals[source.skip :].astype(np.float32))}
 
     def reset(self, tasks: Tasks, episodes: int, rng: Generator) -> tuple[Tensor, Tensor]:

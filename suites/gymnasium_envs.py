@@ -1,0 +1,165 @@
+"""Every suite as gymnasium environments, over the very dynamics that the harness simulates.
+
+Importing this module registers them. ``gymnasium.make("metarepro/Navigation2D-v0", observe_goal=True)`` takes a
+suite's settings as keywords; ``gymnasium.make_vec(..., num_envs=8, vectorization_mode="vector_entry_point")`` steps all
+copies as one batch.
+
+An episode does not choose its task. The first ``reset`` draws one, later resets keep it, ``reset(seed=...)`` draws
+again, and ``reset(options={"task": {...}})`` sets it (``"tasks"``, with a leading axis of copies, for the vector
+environment).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from harness.api import Suite, Tasks
+from suites import SUITES
+
+Array = NDArray[Any]
+
+ENVIRONMENTS = {"metarepro/Navigation2D-v0": "navigation"}
+"""Gymnasium ids, and the suites behind them."""
+
+
+def _suite(name: str, settings: dict[str, Any]) -> Suite:
+    declaration = SUITES[name]
+    suite: Suite = declaration.load()(declaration.settings.model_validate(settings))
+    return suite
+
+
+def _spaces(suite: Suite) -> tuple[Box, Box]:
+    observation = Box(-np.inf, np.inf, (suite.observation_dim,), np.float32)
+    return observation, Box(-1.0, 1.0, (suite.action_dim,), np.float32)
+
+
+def _generator(random: np.random.Generator) -> torch.Generator:
+    """A torch generator that the environment's own generator determines."""
+    return torch.Generator().manual_seed(int(random.integers(2**31)))
+
+
+def _given(task: Any, like: Tasks) -> dict[str, torch.Tensor]:
+    """Tasks from plain arrays, checked against the names and shapes of a drawn one."""
+    if not isinstance(task, dict) or task.keys() != like.keys():
+        raise ValueError(f"a task here is a dictionary with the keys {sorted(like)}, found {task!r}")
+    tensors = {name: torch.as_tensor(value, dtype=like[name].dtype) for name, value in task.items()}
+    for name, tensor in tensors.items():
+        if tensor.shape != like[name].shape:
+            raise ValueError(f"{name} must have shape {tuple(like[name].shape)}, found {tuple(tensor.shape)}")
+    return tensors
+
+
+class SuiteEnv(gymnasium.Env[Array, Array]):
+    """One episode of one task at a time."""
+
+    metadata = {"render_modes": []}  # noqa: RUF012  (gymnasium's own convention)
+
+    def __init__(self, suite: str, **settings: Any) -> None:
+        self._suite = _suite(suite, settings)
+        self.observation_space, self.action_space = _spaces(self._suite)
+        self._tasks: Tasks | None = None
+        self._state: Any = None
+        self._steps = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        """Start an episode; see the module's text for how the task is chosen."""
+        super().reset(seed=seed)
+        self._rng = _generator(self.np_random)
+        drawn = self._suite.sample_tasks(1, self._rng)
+        if options is not None and "task" in options:
+            one = {name: tensor[0] for name, tensor in drawn.items()}
+            self._tasks = {name: value.unsqueeze(0) for name, value in _given(options["task"], one).items()}
+        elif self._tasks is None or seed is not None:
+            self._tasks = drawn
+        self._state, observation = self._suite.reset(self._tasks, 1, self._rng)
+        self._steps = 0
+        return observation[0, 0].numpy().copy(), {}
+
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """One step; the horizon truncates."""
+        if self._tasks is None:
+            raise RuntimeError("reset the environment before the first step")
+        batch = torch.as_tensor(np.asarray(action, dtype=np.float32)).view(1, 1, -1)
+        self._state, observation, reward, terminated = self._suite.step(self._tasks, self._state, batch, self._rng)
+        self._steps += 1
+        ended = bool(terminated)
+        truncated = self._steps >= self._suite.horizon and not ended
+        return observation[0, 0].numpy().copy(), float(reward), ended, truncated, {}
+
+
+class SuiteVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
+    """Many tasks at once, one episode each, as one tensor program.
+
+    A copy whose episode ended starts its next one on the following call of ``step`` (``AutoresetMode.NEXT_STEP``).
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}  # noqa: RUF012
+
+    def __init__(self, suite: str, num_envs: int = 1, **settings: Any) -> None:
+        self._suite = _suite(suite, settings)
+        self.num_envs = num_envs
+        self.single_observation_space, self.single_action_space = _spaces(self._suite)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._tasks: Tasks | None = None
+        self._state: Any = None
+        self._randoms = [np.random.default_rng() for _ in range(num_envs)]
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """Start an episode in every copy; an integer seed gives copy i the seed + i."""
+        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+        if seeds is not None:
+            for index, one in enumerate(seeds):
+                if one is not None:
+                    self._randoms[index] = gymnasium.utils.seeding.np_random(one)[0]
+        generators = [_generator(random) for random in self._randoms]
+        drawn = [self._suite.sample_tasks(1, generator) for generator in generators]
+        every = {name: torch.cat([one[name] for one in drawn]) for name in drawn[0]}
+        if options is not None and "tasks" in options:
+            self._tasks = _given(options["tasks"], every)
+        elif self._tasks is None or seeds is not None:
+            self._tasks = every
+        self._rng = generators[0]
+        self._state, observation = self._suite.reset(self._tasks, 1, self._rng)
+        self._steps = np.zeros(self.num_envs, dtype=np.int64)
+        self._ended = np.zeros(self.num_envs, dtype=bool)
+        return observation[:, 0].numpy().copy(), {}
+
+    def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        """One step in every copy, or a reset in those whose episode had ended."""
+        if self._tasks is None:
+            raise RuntimeError("reset the environment before the first step")
+        fresh = torch.from_numpy(self._ended)
+        batch = torch.as_tensor(np.asarray(actions, dtype=np.float32)).unsqueeze(1)
+        state, observation, reward, terminated = self._suite.step(self._tasks, self._state, batch, self._rng)
+        if fresh.any():
+            start, first = self._suite.reset(self._tasks, 1, self._rng)
+            state = torch.where(fresh.view(-1, 1, 1), start, state)
+            observation = torch.where(fresh.view(-1, 1, 1), first, observation)
+            reward, terminated = reward.masked_fill(fresh.view(-1, 1), 0.0), terminated & ~fresh.view(-1, 1)
+        self._state = state
+        self._steps = np.where(self._ended, 0, self._steps + 1)
+        ended = terminated[:, 0].numpy().copy()
+        truncated = (self._steps >= self._suite.horizon) & ~ended
+        self._ended = ended | truncated
+        return observation[:, 0].numpy().copy(), reward[:, 0].double().numpy(), ended, truncated, {}
+
+
+for _id, _name in ENVIRONMENTS.items():
+    gymnasium.register(
+        id=_id,
+        entry_point=f"{__name__}:{SuiteEnv.__name__}",
+        vector_entry_point=f"{__name__}:{SuiteVectorEnv.__name__}",
+        kwargs={"suite": _name},
+    )

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from algorithms import ALGORITHMS, RULES
 from harness.api import Registries
@@ -18,7 +19,9 @@ from harness.worker import Job, Outcome, Report, work
 from suites import SUITES
 
 REGISTRIES = Registries(suites=SUITES, algorithms=ALGORITHMS, rules=RULES)
-SUITES_FOLDER = Path(__file__).resolve().parent.parent / "suites"
+PROJECT = Path(__file__).resolve().parent.parent
+SUITES_FOLDER = PROJECT / "suites"
+EVIDENCE_FOLDER = PROJECT / "reports" / "evidence"
 
 
 def execute(job: Job, report: Report) -> Outcome:
@@ -51,6 +54,86 @@ def run_study(options: argparse.Namespace) -> int:
     plan = _plan(_study(options), options)
     failed = run_grid(plan, _tracking_uri(options), options.workers, _command(), execute)
     return 1 if failed else 0
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    """Run what is missing of a study, then write its report page."""
+    code = run_study(options)
+    write_report(options)
+    return code
+
+
+def write_report(options: argparse.Namespace) -> int:
+    """Write the page of a study, with every table as CSV and every figure as SVG beside it."""
+    study = _study(options)
+    print("reading the records ...", file=sys.stderr)
+    from reports.page import build
+
+    records, published = _records(study, options), _published(study)
+    print("drawing the page ...", file=sys.stderr)
+    page = build(records, _study_info(study, options), published, Path(options.results) / "reports")
+    print(f"page:    {page}\ntables and figures: {page.with_suffix('')}")
+    return 0
+
+
+def export_evidence(options: argparse.Namespace) -> int:
+    """Write the evidence of a study as a small sorted CSV with its provenance."""
+    from reports.export import write_evidence
+
+    study = _study(options)
+    target = Path(options.to) / f"{study.file.study}.csv"
+    written = write_evidence(_records(study, options), target, _command())
+    print(f"evidence: {written}\nprovenance: {written.with_suffix('.provenance.json')}")
+    return 0
+
+
+def print_table(options: argparse.Namespace) -> int:
+    """Print the headline table in Markdown, from committed evidence."""
+    from reports.export import read_evidence
+    from reports.tables import markdown_table
+
+    study = _study(options)
+    evidence = read_evidence(Path(options.evidence or EVIDENCE_FOLDER / f"{study.file.study}.csv"))
+    print(markdown_table(evidence, _published(study), list(study.file.methods)), end="")
+    return 0
+
+
+def _published(study: Study) -> Any:
+    """The printed numbers for the study's suite."""
+    from reports.published import load_published
+
+    return load_published(SUITES_FOLDER / study.file.suite / "published.yaml")
+
+
+def _records(study: Study, options: argparse.Namespace) -> Any:
+    from reports.records import load
+
+    runs = _plan(study, options).runs
+    seeds = sorted({run.spec.seed for run in runs})
+    return load(
+        _tracking_uri(options), study.file.study, study.scale, seeds=seeds, setting=study.file.setting,
+        run_ids=[run.spec.run_id for run in runs],
+    )  # fmt: skip
+
+
+def _study_info(study: Study, options: argparse.Namespace) -> Any:
+    from reports.study_info import Deviation, MethodInfo, StudyInfo
+
+    file = study.file
+    size = f" --scale {study.scale}" * (study.scale != "paper") + (f" --seeds {options.seeds}" if options.seeds else "")
+    return StudyInfo(
+        name=file.study,
+        title=file.title,
+        setting=file.setting,
+        scale=study.scale,
+        methods=tuple(MethodInfo(label, entry.description) for label, entry in file.methods.items()),
+        seeds=tuple(sorted({run.spec.seed for run in _plan(study, options).runs})),
+        deviations=tuple(Deviation(d.topic, d.report, d.code, d.here) for d in file.deviations),
+        commands={
+            "run": f"metarepro run {options.study}{size}",
+            "report": f"metarepro report {options.study}{size}",
+        },
+    )
 
 
 def show_status(options: argparse.Namespace) -> int:
@@ -145,12 +228,18 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     for name, handler, text, example in (
+        ("reproduce", reproduce, "run what is missing of a study and write its report page", "navigation --seeds 0-4"),
         ("run", run_study, "run what is missing of a study", "navigation --seeds 0-4 --workers 2"),
     ):
         command = add_study(name, handler, text, example)
         command.add_argument(
             "--workers", type=_positive, default=os.cpu_count() or 1, help="runs side by side (default: cores)"
         )
+    add_study("report", write_report, "write the report page of a study from its records", "navigation")
+    export = add_study("export", export_evidence, "write the evidence of a study as CSV", "navigation --seeds 0-19")
+    export.add_argument("--to", default=str(EVIDENCE_FOLDER), help="folder (default: reports/evidence of the project)")
+    table = add_study("table", print_table, "print a study's headline table in Markdown", "navigation")
+    table.add_argument("--evidence", help="evidence file (default: the committed one)")
     add_study("status", show_status, "list the runs of a study and their states", "navigation")
     add("list", list_studies, "list the studies", "")
     ui = add("ui", start_ui, "open MLflow on 127.0.0.1", "--port 5000")

@@ -1,0 +1,1 @@
+"""From recorded evidence to pages: records, statistics, tables, figures."""

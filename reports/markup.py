@@ -1,0 +1,59 @@
+"""From numbers, text and figures to HTML: the template engine and its filters."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
+
+from reports import figures, tables
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def inline_svg(svg: str, name: str, alt: str) -> Markup:
+    """An SVG for use inside HTML: ids made unique by the figure's name, ink and grid in the page's colours, alt text.
+
+    The SVG itself is matplotlib's output, in which labels are escaped already.
+    """
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r'\bid="', f'id="{name}-', body)
+    body = body.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
+    body = body.replace(figures.INK, "currentColor").replace(figures.GRID, "var(--line)")
+    label = Markup('role="img" aria-label="{}" ').format(alt)
+    return Markup(body.replace("<svg ", f"<svg {label}", 1))
+
+
+def environment() -> Environment:
+    """The template engine of the pages: autoescape on, an undefined name is an error."""
+    engine = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    engine.filters["num"] = tables.number
+    engine.filters["pvalue"] = p_value
+    engine.filters["marked"] = marked
+    return engine
+
+
+def marked(text: str) -> Markup:
+    """Escaped text in which `words between backticks` are code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def p_value(p: float) -> str:
+    """A p value with two significant digits; a dash where there is none."""
+    if p is None or pd.isna(p):
+        return tables.NO_NUMBER
+    for limit, decimals in ((0.1, 2), (0.01, 3), (0.001, 4)):
+        if p >= limit:
+            return f"{p:.{decimals}f}"
+    digits, exponent = f"{p:.1e}".split("e")
+    return f"{digits}·10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"

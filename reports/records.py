@@ -1,0 +1,268 @@
+"""Recorded runs of a study as tidy data frames, read from MLflow. Nothing is ever written to the store."""
+
+from __future__ import annotations
+
+import io
+import json
+import sqlite3
+import tempfile
+from collections.abc import Collection, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import pandas as pd
+
+from harness.errors import UserError
+
+RUN_COLUMNS = [
+    "run_id", "study", "suite", "suite_version", "setting", "scale", "method", "algorithm", "algorithm_version", "seed",
+    "status", "code_version", "dirty",
+]  # fmt: skip
+RETURN_COLUMNS = ["protocol", "step", "task", "episodes", "mean_return", "sd_return", "mean_length"]
+CURVE_METRICS = ("pre_update_return", "post_update_return")
+STATUSES = ("done", "diverged", "running", "failed")  # of two records of one run, the earlier in this list counts
+FINISHED = ("done", "diverged")
+_INFINITE = 1e300  # MLflow stores an infinite metric as the largest finite number
+
+
+@dataclass(frozen=True)
+class Records:
+    """The recorded runs of one study at one scale.
+
+    runs:      one row per run: RUN_COLUMNS, `manifest` (a dict, empty for unfinished runs)
+    returns:   one row per run, protocol, adaptation step and meta-test task: run_id, RETURN_COLUMNS
+    curves:    one row per run, metric and meta-iteration: run_id, metric, iteration, value (NaN where not finite)
+    duplicates: records of a run that another record of the same run replaced
+    left_out:  records that belong to none of the run_ids asked for
+    """
+
+    study: str
+    scale: str
+    runs: pd.DataFrame
+    returns: pd.DataFrame
+    curves: pd.DataFrame
+    duplicates: int = 0
+    left_out: int = 0
+
+
+def load(
+    tracking_uri: str,
+    study: str,
+    scale: str,
+    *,
+    seeds: Collection[int] | None = None,
+    setting: str | None = None,
+    run_ids: Collection[str] | None = None,
+    metrics: Sequence[str] = CURVE_METRICS,
+) -> Records:
+    """Read a study's runs. Unfinished, diverged and failed runs are kept: they are counted, not averaged.
+
+    Of several records of one run_id the finished one counts. With `run_ids` (those that the study file expands to)
+    every other record is left out and counted; without, records that cannot be told apart by a reader are refused.
+
+    Errors:
+        UserError: no store, no such study, no run that fits; two versions or two specifications of one method and seed;
+        a finished run whose returns cannot be read.
+    """
+    client, found = _found(tracking_uri, study)
+    table = _filtered(found, scale, setting, seeds)
+    make = f"`metarepro run {study} --scale {scale}` makes"
+    if table.empty:
+        raise UserError(f"study {study} has no run at scale {scale} in {tracking_uri}; {make} them")
+    left_out = 0
+    if run_ids is not None:
+        wanted = table["run_id"].isin(list(run_ids))
+        left_out, table = int((~wanted).sum()), table[wanted]
+        if table.empty:
+            where = f"{tracking_uri} holds {left_out} records of study {study} at scale {scale}"
+            raise UserError(f"{where}, all of other versions or specifications; {make} the current ones")
+    unique = _one_record_per_run(table)
+    _refuse_mixtures(unique, study)
+    runs = unique.reset_index(drop=True)
+    manifests = [_manifest(run, tracking_uri) for run in runs.to_dict("records")]
+    runs["manifest"] = pd.Series(manifests, index=runs.index, dtype="object")
+    return Records(
+        study=study,
+        scale=scale,
+        runs=runs[[*RUN_COLUMNS, "manifest"]],
+        returns=_returns(runs, tracking_uri),
+        curves=_curves(client, runs, metrics),
+        duplicates=len(table) - len(unique),
+        left_out=left_out,
+    )
+
+
+def _found(tracking_uri: str, study: str) -> tuple[Any, pd.DataFrame]:
+    """An MLflow client, and one row per child run of the study."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        client, experiment_id = _open(tracking_uri, study)
+        rows = list(_child_runs(client, experiment_id))
+    except (MlflowException, SQLAlchemyError) as error:
+        raise UserError(f"{tracking_uri}: MLflow cannot read this store ({str(error).splitlines()[0]})") from None
+    columns = [*RUN_COLUMNS, "mlflow_id", "started", "artifacts", "metrics"]
+    return client, pd.DataFrame.from_records(rows, columns=columns)
+
+
+def _open(tracking_uri: str, study: str) -> tuple[Any, str]:
+    """An MLflow client and the study's experiment; refuses a SQLite file that MLflow would have to create."""
+    hint = f"`metarepro run {study}` makes it"
+    if tracking_uri.startswith("sqlite:///"):
+        path = Path(tracking_uri.removeprefix("sqlite:///"))
+        if not path.is_file():
+            raise UserError(f"no run store at {path}; {hint}")
+        if not _is_mlflow_store(path):
+            raise UserError(f"{path} is not an MLflow store; {hint}")
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=tracking_uri)
+    experiment = client.get_experiment_by_name(study)
+    if experiment is None:
+        raise UserError(f"{tracking_uri} holds no runs of study {study}; {hint}")
+    return client, experiment.experiment_id
+
+
+def _is_mlflow_store(path: Path) -> bool:
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            return connection.execute("select 1 from sqlite_master where name = 'experiments'").fetchone() is not None
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError:
+        return False
+
+
+def _child_runs(client: Any, experiment_id: str) -> Iterable[dict[str, Any]]:
+    """Every child run of the experiment, page by page."""
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id], filter_string="tags.kind = 'run'", max_results=1000, page_token=token
+        )
+        for run in page:
+            tags = run.data.tags
+            yield {
+                **{name: tags.get(name, "") for name in RUN_COLUMNS},
+                "mlflow_id": run.info.run_id,
+                "started": run.info.start_time or 0,
+                "artifacts": run.info.artifact_uri,
+                "metrics": tuple(sorted(run.data.metrics)),
+            }
+        token = page.token
+        if not token:
+            return
+
+
+def _filtered(table: pd.DataFrame, scale: str, setting: str | None, seeds: Collection[int] | None) -> pd.DataFrame:
+    bad = table[~table["seed"].astype(str).str.fullmatch(r"\d+") | ~table["status"].isin(STATUSES)]
+    if len(bad):
+        row = bad.iloc[0]
+        raise UserError(
+            f"run {row['mlflow_id']} has the tags seed={row['seed']!r}, status={row['status']!r}; "
+            f"expected a whole number and one of {', '.join(STATUSES)}"
+        )
+    table = table.assign(seed=table["seed"].astype("int64"), dirty=table["dirty"].eq("true"))
+    keep = table["scale"].eq(scale)
+    if setting is not None:
+        keep &= table["setting"].eq(setting)
+    if seeds is not None:
+        keep &= table["seed"].isin(list(seeds))
+    return table[keep]
+
+
+def _one_record_per_run(table: pd.DataFrame) -> pd.DataFrame:
+    """The finished record of every run_id (else the furthest, else the latest), in a fixed order."""
+    rank = table["status"].map({status: i for i, status in enumerate(STATUSES)})
+    ordered = table.assign(rank=rank).sort_values(
+        ["run_id", "rank", "started", "mlflow_id"], ascending=[True, True, False, True]
+    )
+    unique = ordered.drop_duplicates("run_id").drop(columns="rank")
+    return unique.sort_values(["setting", "method", "seed", "run_id"], kind="stable")
+
+
+def _refuse_mixtures(runs: pd.DataFrame, study: str) -> None:
+    """Averages over two versions of the code, or two specifications, mean nothing."""
+    advice = "run the study again into an empty results folder, or delete the stale runs in MLflow"
+    for _, group in runs.groupby(["suite"], sort=True):
+        versions = sorted(group["suite_version"].unique())
+        if len(versions) > 1:
+            raise UserError(
+                f"study {study} mixes versions {' and '.join(versions)} of suite {group['suite'].iloc[0]}; {advice}"
+            )
+    for _, group in runs.groupby(["setting", "method"], sort=True):
+        versions = sorted((group["algorithm"] + " version " + group["algorithm_version"]).unique())
+        if len(versions) > 1:
+            raise UserError(
+                f"method {group['method'].iloc[0]} of study {study} mixes {' and '.join(versions)}; {advice}"
+            )
+    for _, group in runs.groupby(["setting", "method", "seed"], sort=True):
+        if len(group) > 1:
+            ids = " and ".join(group["run_id"])
+            first = group.iloc[0]
+            raise UserError(
+                f"method {first['method']} with seed {first['seed']} of study {study} was run with different "
+                f"hyperparameters (run_id {ids}); {advice}"
+            )
+
+
+def _artifact(run: dict[Hashable, Any], name: str, tracking_uri: str) -> bytes | None:
+    """The content of a run's artifact; None where there is none."""
+    parsed = urlparse(run["artifacts"])
+    if parsed.scheme in ("", "file"):
+        path = Path(unquote(parsed.path)) / name
+        return path.read_bytes() if path.is_file() else None
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            uri = f"runs:/{run['mlflow_id']}/{name}"
+            local = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=tracking_uri)
+        except (MlflowException, OSError):
+            return None
+        return Path(local).read_bytes()
+
+
+def _manifest(run: dict[Hashable, Any], tracking_uri: str) -> dict[str, Any]:
+    content = _artifact(run, "manifest.json", tracking_uri) if run["status"] in FINISHED else None
+    return dict(json.loads(content)) if content else {}
+
+
+def _returns(runs: pd.DataFrame, tracking_uri: str) -> pd.DataFrame:
+    """The per-task returns of every finished run; a diverged run may have none."""
+    parts = []
+    for run in runs.to_dict("records"):
+        content = _artifact(run, "returns.parquet", tracking_uri) if run["status"] in FINISHED else None
+        if content is None:
+            if run["status"] == "done":
+                raise UserError(
+                    f"run {run['run_id']} ({run['method']}, seed {run['seed']}) is marked done, but {run['artifacts']} "
+                    "holds no returns.parquet; was the results folder moved?"
+                )
+            continue
+        frame = pd.read_parquet(io.BytesIO(content))
+        missing = sorted(set(RETURN_COLUMNS) - set(frame.columns))
+        if missing:
+            raise UserError(f"{run['artifacts']}/returns.parquet lacks the columns {', '.join(missing)}")
+        parts.append(frame[RETURN_COLUMNS].assign(run_id=run["run_id"]))
+    if not parts:
+        return pd.DataFrame(columns=["run_id", *RETURN_COLUMNS])
+    return pd.concat(parts, ignore_index=True)[["run_id", *RETURN_COLUMNS]]
+
+
+def _curves(client: Any, runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """The training curves; of two points at one iteration the later logged counts."""
+    rows = [
+        (run["run_id"], metric, point.step, point.value if abs(point.value) < _INFINITE else float("nan"))
+        for run in runs.to_dict("records")
+        for metric in metrics
+        if metric in run["metrics"]
+        for point in sorted(client.get_metric_history(run["mlflow_id"], metric), key=lambda p: (p.step, p.timestamp))
+    ]
+    curves = pd.DataFrame(rows, columns=["run_id", "metric", "iteration", "value"])
+    return curves.drop_duplicates(["run_id", "metric", "iteration"], keep="last", ignore_index=True)

@@ -1,0 +1,177 @@
+"""Intervals and t-tests.
+
+The unit of analysis is the training seed: average the tasks of one trained model first, infer over seeds, pair by seed
+where two methods share it. A test over the meta-test tasks of one model holds for that model only; whoever calls a
+function of this module on tasks must label the result "conditional on this model".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its two-sided interval; sd, low and high are NaN where n < 2 leaves them undefined."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class TTest:
+    """A two-sided t-test of mean a minus mean b, with the interval of that difference."""
+
+    name: str
+    difference: float
+    low: float
+    high: float
+    t: float
+    df: float
+    p: float
+
+
+def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Student's interval of a mean.
+
+        x̄ ± t_{(1+level)/2, n-1} · s / √n,   s² = Σ (x_i - x̄)² / (n - 1)          (Student 1908)
+
+    Shapes:
+        values: [seeds]   one number per training seed, in the units of the return
+    Valid for independent values that are roughly normal; exact coverage under normality at every n ≥ 2. With n = 1 the
+    mean is returned and sd, low, high are NaN.
+    Errors: ValueError for no values, or for one that is not finite.
+    """
+    x = _finite(values, minimum=1)
+    mean, n = float(x.mean()), x.size
+    if n < 2:
+        return Interval(mean, float("nan"), float("nan"), float("nan"), n)
+    sd = float(x.std(ddof=1))
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * sd / n**0.5
+    return Interval(mean, sd, mean - half, mean + half, n)
+
+
+def welch_from_summaries(
+    mean_a: float, sd_a: float, n_a: int, mean_b: float, sd_b: float, n_b: int, level: float = 0.95
+) -> TTest:
+    """Welch's t-test from printed means and standard deviations.
+
+        t = (ā - b̄) / √(s_a²/n_a + s_b²/n_b)
+        df = (s_a²/n_a + s_b²/n_b)² / ((s_a²/n_a)²/(n_a-1) + (s_b²/n_b)²/(n_b-1))   (Welch 1947, Satterthwaite 1946)
+
+    Shapes: scalars; means and SDs in the units of the return, SDs with n - 1.
+    Valid for two independent samples, unequal variances allowed; approximate below about five values per sample.
+    Errors: ValueError for n < 2, a negative SD, or two SDs of zero.
+    """
+    va, vb = _variance_of_mean(sd_a, n_a), _variance_of_mean(sd_b, n_b)
+    if va + vb == 0:
+        raise ValueError("both standard deviations are zero; t is undefined")
+    df = (va + vb) ** 2 / (va**2 / (n_a - 1) + vb**2 / (n_b - 1))
+    return _t_test("Welch", mean_a - mean_b, (va + vb) ** 0.5, df, level)
+
+
+def conservative_t(
+    mean_a: float, sd_a: float, n_a: int, mean_b: float, sd_b: float, n_b: int, level: float = 0.95
+) -> TTest:
+    """Welch's t value with the conservative degrees of freedom that the Ulm report uses.
+
+        t = (ā - b̄) / √(s_a²/n_a + s_b²/n_b),   df = min(n_a, n_b) - 1        (Moore & McCabe, two-sample t, option 2)
+
+    Shapes: scalars; means and SDs in the units of the return, SDs with n - 1.
+    Valid as `welch_from_summaries`; p is never smaller than Welch's, so the test errs towards "no difference".
+    Errors: ValueError for n < 2, a negative SD, or two SDs of zero.
+    """
+    va, vb = _variance_of_mean(sd_a, n_a), _variance_of_mean(sd_b, n_b)
+    if va + vb == 0:
+        raise ValueError("both standard deviations are zero; t is undefined")
+    return _t_test("two-sample t, df = min(n) - 1", mean_a - mean_b, (va + vb) ** 0.5, min(n_a, n_b) - 1, level)
+
+
+def pooled_t_from_summaries(
+    mean_a: float, sd_a: float, n_a: int, mean_b: float, sd_b: float, n_b: int, level: float = 0.95
+) -> TTest:
+    """The independent two-sample t-test with a pooled variance.
+
+        s_p² = ((n_a-1) s_a² + (n_b-1) s_b²) / (n_a + n_b - 2)
+        t = (ā - b̄) / (s_p √(1/n_a + 1/n_b)),   df = n_a + n_b - 2                  (Student 1908)
+
+    Shapes: scalars; means and SDs in the units of the return, SDs with n - 1.
+    Valid for two independent samples of equal variance; with n_a = n_b its t equals Welch's and only df differs.
+    Errors: ValueError for n < 2, a negative SD, or two SDs of zero.
+    """
+    _variance_of_mean(sd_a, n_a), _variance_of_mean(sd_b, n_b)
+    df = n_a + n_b - 2
+    pooled = ((n_a - 1) * sd_a**2 + (n_b - 1) * sd_b**2) / df
+    if pooled == 0:
+        raise ValueError("both standard deviations are zero; t is undefined")
+    return _t_test("pooled two-sample t", mean_a - mean_b, (pooled * (1 / n_a + 1 / n_b)) ** 0.5, df, level)
+
+
+def paired_t(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> TTest:
+    """Paired t-test.
+
+        d_i = a_i - b_i,   t = d̄ / (s_d / √n),   df = n - 1                         (Student 1908)
+
+    Shapes:
+        a, b: [seeds]   one number per training seed, the same seeds in the same order
+    Valid where the differences are independent and roughly normal. Runs may be paired by seed because what a seed
+    decides (initial weights, tasks, noise) is then shared by both sides.
+    Errors: ValueError for different lengths, fewer than two pairs, a value that is not finite, or equal differences.
+    """
+    x, y = _finite(a, minimum=2), _finite(b, minimum=2)
+    if x.shape != y.shape:
+        raise ValueError(f"{x.size} values against {y.size}: pairs need the same seeds on both sides")
+    d = x - y
+    sd = float(d.std(ddof=1))
+    if sd == 0:
+        raise ValueError("all differences are equal; t is undefined")
+    return _t_test("paired t", float(d.mean()), sd / d.size**0.5, d.size - 1, level)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment of a declared family.
+
+        p̃_(i) = max_{j ≤ i} min(1, (m - j + 1) p_(j)),   p_(1) ≤ ... ≤ p_(m)           (Holm 1979)
+
+    Shapes: [tests] in, [tests] out, in the order given. NaN (a test that could not be made) stays NaN, outside m.
+    Valid under any dependence between the tests; controls the family-wise error rate.
+    """
+    p = np.asarray(p_values, dtype=float)
+    adjusted = np.full(p.shape, np.nan)
+    made = np.flatnonzero(~np.isnan(p))
+    order = made[np.argsort(p[made], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * factors))
+    return [float(value) for value in adjusted]
+
+
+def _t_test(name: str, difference: float, standard_error: float, df: float, level: float) -> TTest:
+    t = difference / standard_error
+    half = float(stats.t.ppf((1 + level) / 2, df)) * standard_error
+    p = 2 * float(stats.t.sf(abs(t), df))
+    return TTest(name, difference, difference - half, difference + half, t, float(df), p)
+
+
+def _variance_of_mean(sd: float, n: int) -> float:
+    if n < 2:
+        raise ValueError(f"n = {n}: a t-test needs at least two values on each side")
+    if not sd >= 0:
+        raise ValueError(f"standard deviation {sd} is not a non-negative number")
+    return sd**2 / n
+
+
+def _finite(values: ArrayLike, minimum: int) -> np.ndarray:
+    x = np.asarray(values, dtype=float).ravel()
+    if x.size < minimum:
+        raise ValueError(f"{x.size} values, at least {minimum} needed")
+    if not np.isfinite(x).all():
+        raise ValueError("a value is not finite; leave diverged runs out and count them")
+    return x

@@ -1,0 +1,148 @@
+"""``make bench``: speed, memory and scaling at the paper's size, each configuration in a process of its own.
+
+    python -m tests.benchmarks.bench --results results
+
+Prints Markdown tables and writes them to ``<results>/bench.md``, with the raw figures in ``bench.json``. Nothing here
+asserts a time: the figures depend on the machine and on what else runs on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from harness.files import require_writable, write_atomic, write_json
+from harness.provenance import provenance
+
+METHODS = ("maml", "fomaml", "pretrained")
+TASKS = (20, 40, 80, 160)
+EPISODES = (20, 40, 80)
+
+
+def child(**options: Any) -> dict[str, float]:
+    """One configuration, measured in a fresh process."""
+    command = [sys.executable, "-m", "tests.benchmarks.meta_iteration"]
+    for name, value in options.items():
+        command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    print("  " + " ".join(command[2:]), file=sys.stderr, flush=True)
+    measured: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return measured
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Markdown."""
+    lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
+    return "\n".join(lines)
+
+
+def phases_table(measured: dict[str, dict[str, float]]) -> str:
+    """Seconds per meta-iteration, split, and beside the matrix products alone."""
+    rows = []
+    for name, row in measured.items():
+        split = [f"{row[phase]:.3f}" for phase in ("sampling", "adaptation", "outer", "total")]
+        rows.append(
+            [name, *split, f"{row['steps_per_s'] / 1e6:.2f}", f"{row['peak_mib']:.0f}"]
+            + [f"{row['gflop']:.1f}", f"{row['limit']:.3f}", f"{100 * row['limit'] / row['total']:.0f} %"]
+        )
+    header = ["method, threads", "sampling s", "adaptation s", "outer s", "total s", "million steps/s", "peak MiB"]
+    return table([*header, "GFLOP", "products alone s", "share"], rows)
+
+
+def growth_table(axis: str, measured: dict[tuple[str, int], dict[str, float]]) -> str:
+    """Seconds and memory against one axis of size."""
+    rows = []
+    for (method, size), row in measured.items():
+        per_task = 1e3 * row["total"] / size
+        rows.append([method, str(size), f"{row['total']:.3f}", f"{per_task:.2f}", f"{row['peak_mib']:.0f}"])
+    return table(["method", axis, "s per meta-iteration", f"ms per {axis[:-1]}", "peak MiB"], rows)
+
+
+def overhead_table(results: Path) -> str:
+    """What MLflow and checkpoints cost in one whole run of MAML at the paper's size."""
+    from harness.cli import REGISTRIES, SUITES_FOLDER
+    from harness.results import RunDirectory
+    from harness.study import read_study
+    from harness.tracking import Invocation, RunLogger, Store, default_uri
+    from harness.worker import Job, work
+
+    spent = {"calls": 0.0}
+    for name in ("__init__", "log", "finish"):
+        _time_calls(RunLogger, name, spent)
+    study = read_study(Path(SUITES_FOLDER / "navigation" / "study.yaml"), "paper", REGISTRIES)
+    planned = next(run for run in study.plan([0]) if run.method == "maml")
+    folder = results / "bench" / time.strftime("%Y%m%d-%H%M%S")
+    store = Store(default_uri(folder), folder)
+    folder.mkdir(parents=True)
+    print("  one whole run of maml", file=sys.stderr, flush=True)
+    with Invocation(store, "bench", "bench", 1) as invocation:
+        job = Job(
+            planned=planned, results=str(folder.resolve()), checkpoint_every=study.file.checkpoint_every,
+            tracking_uri=store.uri, experiment=invocation.experiment, parent=invocation.run_id,
+            provenance=provenance("bench"),
+        )  # fmt: skip
+        start = time.perf_counter()
+        work(job, REGISTRIES, lambda event: None)
+        wall = time.perf_counter() - start
+    checkpoint = RunDirectory.of(folder, planned.spec.run_id).read_manifest()["seconds"]["checkpoint"]
+    rows = [
+        ["MLflow", f"{spent['calls']:.2f}", f"{100 * spent['calls'] / wall:.2f} %"],
+        ["checkpoints", f"{checkpoint:.2f}", f"{100 * checkpoint / wall:.2f} %"],
+        ["whole run", f"{wall:.2f}", "100 %"],
+    ]
+    return table(["one run of maml, 1 thread", "s", "share"], rows)
+
+
+def _time_calls(owner: type, name: str, spent: dict[str, float]) -> None:
+    original = getattr(owner, name)
+
+    def timed(*arguments: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return original(*arguments)
+        finally:
+            spent["calls"] += time.perf_counter() - start
+
+    setattr(owner, name, timed)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", default="results")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    results = Path(options.results)
+    require_writable(results)
+    by_method = {
+        f"{method}, {threads}": child(method=method, threads=threads, limit=True)
+        for method in METHODS
+        for threads in sorted({1, options.threads})
+    }
+    by_tasks = {(m, n): child(method=m, tasks=n, threads=options.threads) for m in METHODS[:2] for n in TASKS}
+    by_episodes = {(m, n): child(method=m, episodes=n, threads=options.threads) for m in METHODS[:2] for n in EPISODES}
+    surroundings = provenance("python -m tests.benchmarks.bench")
+    text = "\n\n".join(
+        [
+            f"{surroundings['cpu']}, {surroundings['cores']} cores, torch {surroundings['packages']['torch']}, "
+            f"code {surroundings['code_version']}; 20 tasks x 20 episodes x 100 steps unless a column says otherwise",
+            phases_table(by_method),
+            growth_table("tasks", by_tasks),
+            growth_table("episodes", by_episodes),
+            overhead_table(results),
+        ]
+    )
+    write_atomic(results / "bench.md", (text + "\n").encode())
+    raw = {"methods": by_method, **{f"{m}, {n} tasks": row for (m, n), row in by_tasks.items()}}
+    raw |= {f"{m}, {n} episodes": row for (m, n), row in by_episodes.items()}
+    write_json(results / "bench.json", {"provenance": surroundings, "measured": raw})
+    print(f"{text}\n\nwritten: {results / 'bench.md'}, {results / 'bench.json'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Tables, figures and the page on a made-up study: what they state, and that they state it twice in the same bytes."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from reference.synthetic_runs import METHODS, study_info, synthetic_records
+
+from harness.errors import UserError
+from reports.comparisons import seed_tests, single_seed_conclusions, task_tests
+from reports.export import evidence
+from reports.figures import figure_3_2, training_curves
+from reports.markup import marked
+from reports.page import build, ranges
+from reports.published import load_published
+from reports.records import Records
+from reports.tables import beside_paper, markdown_table, ours, protocol_table
+
+PUBLISHED = load_published(Path(__file__).parent.parent / "suites" / "navigation" / "published.yaml")
+TABLE_3_3 = PUBLISHED.comparisons[0]
+
+
+def rows_of(means: dict[tuple[str, int], float], step: int = 0, sd: float = 2.0) -> pd.DataFrame:
+    """Evidence with one row per (method, seed)."""
+    rows = [
+        {
+            "method": method, "seed": seed, "protocol": "ulm", "step": step, "mean_return": mean, "sd_over_tasks": sd,
+            "tasks": 40, "status": "done", "study": "navigation", "setting": "ulm",
+        }
+        for (method, seed), mean in means.items()
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_ours_averages_over_seeds_by_hand():
+    table = ours(rows_of({("maml", 0): -10.0, ("maml", 1): -12.0, ("maml", 2): -14.0}), ["maml"])
+    row = table.iloc[0]
+    # mean -12, SD over seeds 2, half width t(.975, 2) * 2 / sqrt(3) = 4.3026527 * 1.1547005 = 4.9682754
+    assert (row["mean"], row["sd_over_seeds"], row["seeds"], row["sd_over_tasks"]) == (-12, 2, 3, 2)
+    assert (row["low"], row["high"]) == pytest.approx((-12 - 4.9682754, -12 + 4.9682754))
+
+
+def test_diverged_runs_are_not_averaged():
+    rows = rows_of({("maml", 0): -10.0, ("maml", 1): -1000.0})
+    rows.loc[1, "status"] = "diverged"
+    assert ours(rows, ["maml"]).iloc[0]["mean"] == -10
+
+
+def test_both_maml_rows_stand_beside_the_printed_one():
+    rows = rows_of({("maml", 0): -12.0, ("maml_elementwise", 0): -13.0}, step=3)
+    table = beside_paper(rows, PUBLISHED, TABLE_3_3, METHODS).set_index(["method", "step"])
+    for method, difference in (("maml", 0.26), ("maml_elementwise", -0.74)):
+        row = table.loc[(method, 3)]
+        assert (row["paper_mean"], row["paper_sd"], row["original_mean"]) == (-12.26, 1.59, -3.2299)
+        assert row["difference"] == pytest.approx(difference)
+    assert table.loc[("oracle", 1), "seeds"] == 0
+
+
+def test_seed_tests_pair_by_seed():
+    means = {("maml", 0): 2.0, ("maml", 1): 4.0, ("maml", 2): 6.0, ("pretrained", 2): 3.0, ("pretrained", 1): 2.0}
+    means |= {("pretrained", 0): 1.0, ("pretrained", 9): 50.0}
+    row = seed_tests(rows_of(means), [("maml", "pretrained")], "ulm").iloc[0]
+    # differences 1, 2, 3 over the shared seeds: t = 2 sqrt(3), p = 0.0741799; seed 9 has no partner
+    assert (row["pairs"], row["difference"], row["df"]) == (3, 2, 2)
+    assert (row["t"], row["p"], row["p_holm"]) == pytest.approx((3.4641016, 0.0741799, 0.0741799))
+
+
+def test_single_seed_tests_are_conditional_and_counted():
+    means = {("maml", 0): -10.0, ("pretrained", 0): -20.0, ("maml", 1): -20.0, ("pretrained", 1): -10.0}
+    tests = task_tests(rows_of(means), [("maml", "pretrained")], "ulm")
+    assert set(tests["unit"]) == {"conditional on this model"}
+    assert list(tests["df"]) == [39, 39]
+    counts = single_seed_conclusions(tests).iloc[0]
+    assert (counts["seeds"], counts["a_better"], counts["b_better"], counts["no_conclusion"]) == (2, 1, 1, 0)
+
+
+def test_protocols_are_paired_on_the_same_models():
+    rows = rows_of({("maml", 0): -10.0, ("maml", 1): -12.0})
+    table = protocol_table(
+        pd.concat([rows, rows.assign(protocol="x", mean_return=[-13.0, -17.0])]), ["maml"], "ulm", "x"
+    )
+    assert list(table.loc[0, ["ulm", "x", "difference", "pairs"]]) == [-11, -15, -4, 2]
+
+
+def test_markdown_table_is_compact():
+    lines = markdown_table(rows_of({("maml", 0): -10.0, ("maml", 1): -12.0}), PUBLISHED, ["maml"]).splitlines()
+    assert lines[0] == "| method | seeds | 0 updates | 1 update | 2 updates | 3 updates |"
+    assert lines[2] == "| maml | 2 | −11.00 ± 1.41 (−42.95) | – (−22.85) | – (−13.79) | – (−12.26) |"
+
+
+def test_seed_ranges():
+    assert ranges([0, 1, 2, 5, 7, 8]) == "0–2, 5, 7–8"
+
+
+@pytest.fixture(scope="module")
+def records() -> Records:
+    return synthetic_records(seeds=(0, 1, 2), iterations=20)
+
+
+@pytest.fixture(scope="module")
+def page(records, tmp_path_factory) -> Path:
+    return build(records, study_info(), PUBLISHED, tmp_path_factory.mktemp("page"))
+
+
+def test_same_records_give_the_same_bytes(records, page, tmp_path):
+    again = build(records, study_info(), PUBLISHED, tmp_path)
+    assert again.read_bytes() == page.read_bytes()
+    files = sorted(p.name for p in (page.parent / "navigation").iterdir())
+    assert files == sorted(p.name for p in (tmp_path / "navigation").iterdir())
+    for name in files:
+        assert (tmp_path / "navigation" / name).read_bytes() == (page.parent / "navigation" / name).read_bytes()
+    assert {"table_3_3.csv", "per_seed.csv", "figure_3_2_sd_logarithmic.svg"} <= set(files)
+
+
+def test_the_page_needs_nothing_from_outside(page):
+    text = page.read_text()
+    assert "<script" not in text
+    assert not re.search(r'(?:src|href)="(?!#|data:|navigation/)', text)
+    assert not re.search(r"url\((?!#)", text)
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= set(ids)
+    assert set(re.findall(r'href="navigation/([^"]+)"', text)) <= {
+        p.name for p in (page.parent / "navigation").iterdir()
+    }
+
+
+def test_a_complete_study_at_the_published_size_has_no_banner(page):
+    text = page.read_text()
+    assert 'class="banner"' not in text
+    assert "18 of 18 expected runs are done, with 3 training seeds (0–2)" in text
+
+
+def test_labels_are_escaped(tmp_path):
+    label = "<script>alert(1)</script>"
+    made = synthetic_records(methods=("maml", label), seeds=(0, 1), iterations=5)
+    text = build(made, study_info(methods=("maml", label), seeds=(0, 1)), PUBLISHED, tmp_path).read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert marked("`a` <b>") == "<code>a</code> &lt;b&gt;"
+
+
+def without(records: Records, run_ids: list[str], status: str | None = None) -> Records:
+    """The records without these runs, or with them in another state and without returns."""
+    gone = records.runs["run_id"].isin(run_ids)
+    runs = records.runs.assign(status=records.runs["status"].mask(gone, status)) if status else records.runs[~gone]
+    kept = records.returns[~records.returns["run_id"].isin(run_ids)]
+    return dataclasses.replace(records, runs=runs.reset_index(drop=True), returns=kept)
+
+
+def test_an_incomplete_study_says_so(records, tmp_path):
+    partial = without(without(records, ["maml-2"]), ["fomaml-1"], "diverged")
+    partial = without(without(partial, ["oracle-0"], "failed"), ["random-0"], "running")
+    text = build(partial, study_info(), PUBLISHED, tmp_path).read_text()
+    assert "14 of 18 expected runs are done; 1 diverged, 1 failed, 1 started but not finished, 1 missing" in text
+    assert "fomaml, seed 1: diverged" in text
+
+
+def test_one_seed_one_method_one_protocol_at_smoke_scale(tmp_path):
+    made = synthetic_records(methods=("pretrained",), seeds=(4,), scale="smoke", iterations=3)
+    made = dataclasses.replace(made, returns=made.returns[made.returns["protocol"].eq("inner_rule")])
+    text = build(made, study_info(scale="smoke"), PUBLISHED, tmp_path).read_text()
+    assert "Smoke test, not a replication" in text
+    assert "0 of 18 expected runs are done" in text
+    assert "No finished run has the protocol <code>ulm</code>" in text
+    assert "SD, interval and test over seeds are undefined" in text
+
+
+def test_a_study_of_which_nothing_has_finished(records, tmp_path):
+    text = build(
+        without(records, list(records.runs["run_id"]), "running"), study_info(), PUBLISHED, tmp_path
+    ).read_text()
+    assert "0 of 18 expected runs are done; 0 diverged, 0 failed, 18 started but not finished, 0 missing" in text
+    assert "−12.26 ± 1.59" in text
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    records = synthetic_records(methods=("maml",), seeds=(0,), iterations=2)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        build(records, study_info(), PUBLISHED, tmp_path / "file")
+
+
+def test_figures_are_text_without_date_and_draw_every_method_once(records):
+    svg = figure_3_2(evidence(records), PUBLISHED, TABLE_3_3, METHODS, "sd", log=True)
+    assert svg == figure_3_2(evidence(records), PUBLISHED, TABLE_3_3, METHODS, "sd", log=True)
+    assert "<dc:date>" not in svg
+    assert svg.count(">maml_elementwise</text>") == 1
+    assert ">−20</text>" in svg
+
+
+def test_curves_with_gaps_are_drawn(records):
+    curves = records.curves.copy()
+    curves.loc[curves["iteration"].gt(10) & curves["run_id"].eq("maml-0"), "value"] = float("nan")
+    assert ">maml</text>" in training_curves(curves, records.runs, METHODS, "pre_update_return", "return")
+
+
+def test_reports_import_without_torch_and_mlflow():
+    code = "import sys, reports.page, reports.records; print('torch' in sys.modules, 'mlflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

@@ -132,7 +132,7 @@ class _Backward(Function):
         deltas: list[Tensor] = [delta]
         errors: list[Tensor] = []
         for layer in range(depth - 1, -1, -1):
-            grads[:0] = [torch.bmm(hidden[layer], delta.transpose(1, 2)), delta.sum(-1)]
+            grads[:0] = [_outer(hidden[layer], delta), delta.sum(-1)]
             if layer:
                 error = torch.bmm(weights[layer], delta)
                 if into[layer - 1] is not None:
@@ -164,7 +164,7 @@ class _Backward(Function):
                 to_weights.append(None)  # h_0 is the input: nothing moves it
             else:
                 moved.baddbmm_(weights[layer].transpose(1, 2), tangent)
-                to_weights.append(torch.bmm(tangent, deltas[layer].transpose(1, 2)))
+                to_weights.append(_outer(tangent, deltas[layer]))
                 to_hidden.append(torch.bmm(direction, deltas[layer]))
             if layer == depth - 1:
                 tangent = moved
@@ -179,6 +179,13 @@ class _Backward(Function):
         if not relu:
             to_hidden = _pair_up(to_hidden)
         return (None, None, tangent, *[None] * (depth - 1), None, *to_hidden, *to_weights)
+
+
+def _outer(left: Tensor, right: Tensor) -> Tensor:
+    """left right', summed over samples; a thin result is made in the orientation that the product is fast in."""
+    if right.shape[1] < left.shape[1]:
+        return torch.bmm(right, left.transpose(1, 2)).transpose(1, 2)
+    return torch.bmm(left, right.transpose(1, 2))
 
 
 def _mask_(values: Tensor, hidden: Tensor) -> Tensor:

@@ -106,8 +106,10 @@ def _published(study: Study) -> Any:
 
 
 def _records(study: Study, options: argparse.Namespace) -> Any:
+    from harness.tracking import Store
     from reports.records import load
 
+    Store(_tracking_uri(options), Path(options.results)).require_reachable()
     runs = _plan(study, options).runs
     seeds = sorted({run.spec.seed for run in runs})
     return load(
@@ -120,7 +122,8 @@ def _study_info(study: Study, options: argparse.Namespace) -> Any:
     from reports.study_info import Deviation, MethodInfo, StudyInfo
 
     file = study.file
-    size = f" --scale {study.scale}" * (study.scale != "paper") + (f" --seeds {options.seeds}" if options.seeds else "")
+    given = {"scale": study.scale != "paper", "seeds": options.seeds, "results": options.results != "results"}
+    size = "".join(f" --{name} {shlex.quote(getattr(options, name))}" for name, shown in given.items() if shown)
     return StudyInfo(
         name=file.study,
         title=file.title,

@@ -69,7 +69,7 @@ class Store:
         Workers must not meet a fresh database: several that open one at the same time fail.
         Errors: a server that does not answer, a database that cannot be opened.
         """
-        self._require_reachable()
+        self.require_reachable()
         try:
             with FileLock(self._results / ".mlflow.lock", timeout=120):
                 found = self.client.get_experiment_by_name(study)
@@ -81,7 +81,8 @@ class Store:
         except Exception as error:
             raise UserError(f"{self.uri}: the MLflow store cannot be used: {_first_line(error)}") from error
 
-    def _require_reachable(self) -> None:
+    def require_reachable(self) -> None:
+        """Refuse a server that does not answer, at once and in one line; MLflow's own retries take minutes."""
         parsed = urlparse(self.uri)
         if parsed.scheme not in {"http", "https"}:
             return

@@ -1,0 +1,74 @@
+"""Shared fixtures: suites and learners from the registries, and the data of one meta-iteration."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from algorithms import ALGORITHMS
+from algorithms.meta_learner import MetaLearner
+from harness.api import Declaration, MetaBatch, Params, State, Suite
+from harness.rollout import rollout
+from suites import SUITES
+
+RATES = {"actor_inner_lr": 0.3, "critic_inner_lr": 0.2, "actor_outer_lr": 0.01, "critic_outer_lr": 0.02}
+SMALL_NETWORKS = {"actor_hidden_sizes": [5, 4], "critic_hidden_sizes": [4]}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _from(declaration: Declaration, settings: dict[str, Any], *arguments: Any) -> Any:
+    return declaration.load()(declaration.settings.model_validate(settings), *arguments)
+
+
+@pytest.fixture(scope="session")
+def make_suite() -> Callable[..., Suite]:
+    """``make_suite(**settings)``: the navigation suite."""
+    return lambda **settings: _from(SUITES["navigation"], settings)
+
+
+@pytest.fixture(scope="session")
+def make_learner() -> Callable[..., MetaLearner]:
+    """``make_learner(name, suite, **settings)``: a method with small networks."""
+    return lambda name, suite, **settings: _from(ALGORITHMS[name], RATES | SMALL_NETWORKS | settings, suite)
+
+
+def double(values: Any) -> Any:
+    """A dictionary or a named tuple of tensors in float64."""
+    if isinstance(values, dict):
+        return {name: tensor.double() for name, tensor in values.items()}
+    return type(values)(*(tensor.double() for tensor in values))
+
+
+@pytest.fixture(scope="session")
+def collect() -> Callable[..., tuple[State, MetaBatch]]:
+    """``collect(learner, suite, tasks=3, episodes=2, seed=0)``: initial state and first meta-batch, in float64."""
+
+    def of(
+        learner: MetaLearner, suite: Suite, tasks: int = 3, episodes: int = 2, seed: int = 0
+    ) -> tuple[State, MetaBatch]:
+        rng = torch.Generator().manual_seed(seed)
+        initial = learner.init(rng)
+        goals = suite.sample_tasks(tasks, rng)
+
+        def sample(params: Params) -> Any:
+            noise = learner.policy.draw_noise(rng, tasks, episodes, suite.horizon)
+            single = {name: tensor.float() for name, tensor in params.items()}
+            trajectories = rollout(suite, learner.policy, single, goals, episodes, rng, noise)
+            return double(learner.prepare(single, trajectories, {}, shared_slots=False)[0])
+
+        params: dict[str, Tensor] = double(initial.params)
+        state = State(params, double(initial.optimiser) | {"count": initial.optimiser["count"]})
+        adapted = {name: tensor.expand(tasks, *tensor.shape) for name, tensor in params.items()}
+        pre_update = []
+        for _ in range(learner.adaptation_steps):
+            pre_update.append(sample(params))
+            params = adapted = learner.adapt(params, pre_update[-1])
+        return state, MetaBatch(tuple(pre_update), adapted, sample(params))
+
+    return of

@@ -31,9 +31,9 @@ Metrics = dict[str, float]
 
 
 class Settings(BaseModel):
-    """Base of every block of settings: frozen, strictly typed, and refusing keys that it does not know."""
+    """Base of every block of settings: frozen, strictly typed, finite, and refusing keys that it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Transition(NamedTuple):

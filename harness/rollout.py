@@ -48,7 +48,7 @@ def rollout(
     return Trajectories(
         observations=torch.stack(observations, dim=2),
         actions=torch.stack(actions, dim=2),
-        rewards=torch.stack(rewards, dim=-1).mul_(valid),
+        rewards=torch.stack(rewards, dim=-1).masked_fill_(~valid, 0.0),
         valid=valid,
         final_observation=observation,
     )

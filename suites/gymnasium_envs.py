@@ -47,15 +47,40 @@ def _generator(random: np.random.Generator) -> torch.Generator:
     return torch.Generator().manual_seed(int(random.integers(2**31)))
 
 
-def _given(task: Any, like: Tasks) -> dict[str, torch.Tensor]:
-    """Tasks from plain arrays, checked against the names and shapes of a drawn one."""
+def _given(options: dict[str, Any] | None, key: str, like: Tasks) -> dict[str, torch.Tensor] | None:
+    """The task under ``key`` of the reset options, checked against the names and shapes of a drawn one; None if absent.
+
+    Errors: ValueError for another option, another name, a wrong shape, or what is not a finite number.
+    """
+    if not options:
+        return None
+    if set(options) != {key}:
+        raise ValueError(f"the only reset option here is {key!r}, found {sorted(options)}")
+    task = options[key]
     if not isinstance(task, dict) or task.keys() != like.keys():
         raise ValueError(f"a task here is a dictionary with the keys {sorted(like)}, found {task!r}")
-    tensors = {name: torch.as_tensor(value, dtype=like[name].dtype) for name, value in task.items()}
-    for name, tensor in tensors.items():
-        if tensor.shape != like[name].shape:
-            raise ValueError(f"{name} must have shape {tuple(like[name].shape)}, found {tuple(tensor.shape)}")
+    tensors = {}
+    for name, value in task.items():
+        try:
+            tensors[name] = torch.as_tensor(np.asarray(value, dtype=np.float64), dtype=like[name].dtype)
+        except (TypeError, ValueError):
+            raise ValueError(f"{name} must be numbers, found {value!r}") from None
+        if tensors[name].shape != like[name].shape:
+            raise ValueError(f"{name} must have shape {tuple(like[name].shape)}, found {tuple(tensors[name].shape)}")
+        if not torch.isfinite(tensors[name]).all():
+            raise ValueError(f"{name} must be finite, found {value!r}")
     return tensors
+
+
+def _seeds(seed: int | Sequence[int | None] | None, copies: int) -> list[int | None]:
+    """One seed, or None, per copy."""
+    if seed is None:
+        return [None] * copies
+    if isinstance(seed, int | np.integer):
+        return [int(seed) + index for index in range(copies)]
+    if len(seed) != copies:
+        raise ValueError(f"{copies} copies need as many seeds, found {len(seed)}")
+    return list(seed)
 
 
 class SuiteEnv(gymnasium.Env[Array, Array]):
@@ -75,9 +100,9 @@ class SuiteEnv(gymnasium.Env[Array, Array]):
         super().reset(seed=seed)
         self._rng = _generator(self.np_random)
         drawn = self._suite.sample_tasks(1, self._rng)
-        if options is not None and "task" in options:
-            one = {name: tensor[0] for name, tensor in drawn.items()}
-            self._tasks = {name: value.unsqueeze(0) for name, value in _given(options["task"], one).items()}
+        given = _given(options, "task", {name: tensor[0] for name, tensor in drawn.items()})
+        if given is not None:
+            self._tasks = {name: value.unsqueeze(0) for name, value in given.items()}
         elif self._tasks is None or seed is not None:
             self._tasks = drawn
         self._state, observation = self._suite.reset(self._tasks, 1, self._rng)
@@ -117,19 +142,26 @@ class SuiteVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Start an episode in every copy; an integer seed gives copy i the seed + i."""
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
-        if seeds is not None:
-            for index, one in enumerate(seeds):
-                if one is not None:
-                    self._randoms[index] = gymnasium.utils.seeding.np_random(one)[0]
+        """Start an episode in every copy; an integer seed gives copy i the seed + i, a list one seed or None each."""
+        seeds = _seeds(seed, self.num_envs)
+        for index, one in enumerate(seeds):
+            if one is not None:
+                self._randoms[index] = gymnasium.utils.seeding.np_random(one)[0]
         generators = [_generator(random) for random in self._randoms]
         drawn = [self._suite.sample_tasks(1, generator) for generator in generators]
         every = {name: torch.cat([one[name] for one in drawn]) for name in drawn[0]}
-        if options is not None and "tasks" in options:
-            self._tasks = _given(options["tasks"], every)
-        elif self._tasks is None or seeds is not None:
+        given = _given(options, "tasks", every)
+        if given is not None:
+            self._tasks = given
+        elif self._tasks is None:
             self._tasks = every
+        else:
+            fresh = torch.tensor([one is not None for one in seeds])
+            self._tasks = {
+                name: torch.where(fresh.view(-1, *[1] * (tensor.dim() - 1)), every[name], tensor)
+                for name, tensor in self._tasks.items()
+            }
+        # One generator serves the whole batch: a suite with random dynamics draws for all copies at once.
         self._rng = generators[0]
         self._state, observation = self._suite.reset(self._tasks, 1, self._rng)
         self._steps = np.zeros(self.num_envs, dtype=np.int64)

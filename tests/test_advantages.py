@@ -6,6 +6,7 @@ import torch
 
 from algorithms.advantages import discounted_sums, generalised_advantages, standardise
 from algorithms.samples import Samples, fill_unused_slots
+from harness.api import Trajectories
 from tests.reference.plain_actor_critic import gae
 
 
@@ -193,3 +194,21 @@ def test_stale_slots_equal_the_released_codes_buffer_over_three_rounds(shared):
                 buffer.write_episode(start, steps)
             for ours, theirs in zip(samples[:4], buffer.read(), strict=True):
                 np.testing.assert_allclose(ours[task].numpy(), theirs, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("bootstrap", [True, False])
+def test_only_an_episode_that_the_horizon_cut_is_bootstrapped(make_suite, make_learner, bootstrap):
+    settings = {"bootstrap_timeouts": bootstrap, "critic_hidden_sizes": [], "standardise_advantages": False}
+    learner = make_learner("maml", make_suite(), discount=0.5, gae_lambda=0.0, **settings)
+    params = learner.init(torch.Generator().manual_seed(0)).params
+    # V(x, y) = 10 + x; the last observations are (1, 0) and (2, 0).
+    params |= {"critic/0/weight": torch.tensor([[1.0], [0.0]]), "critic/0/bias": torch.tensor([10.0])}
+    valid = torch.tensor([[[True, True], [True, False]]])
+    last = torch.tensor([[[1.0, 0.0], [2.0, 0.0]]])
+    still = torch.zeros(1, 2, 2, 2)
+    trajectories = Trajectories(still, still, torch.tensor([[[-1.0, -2.0], [-4.0, 0.0]]]), valid, last)
+    samples, _ = learner.prepare(params, trajectories, {}, shared_slots=False)
+    tail = 0.5 * 11.0 if bootstrap else 0.0
+    close(samples.returns, [[-1.0 + 0.5 * (-2.0 + tail), -2.0 + tail, -4.0, 0.0]])
+    close(samples.advantages, [[-1.0 + 5.0 - 10.0, -2.0 + tail - 10.0, -4.0 - 10.0, 0.0]])
+    assert samples.weights.tolist() == [[1.0, 1.0, 1.0, 0.0]]

@@ -69,6 +69,14 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert (info["iteration"], info["environment_steps"], info["seconds"]) == (12, 5, {"outer": 0.1})
 
 
+def test_names_come_back_in_the_order_in_which_they_were(tmp_path: Path) -> None:
+    """A sum over a dictionary in another order is another number."""
+    groups = {"z": {"b": torch.ones(1), "a": torch.ones(1).double(), "c": torch.ones(9)}, "a": {}}
+    save_checkpoint(tmp_path, 1, groups, {})
+    found = _newest(tmp_path)[0]
+    assert [(group, list(named)) for group, named in found.items()] == [("z", ["b", "a", "c"]), ("a", [])]
+
+
 def test_generators_go_on_where_they_were(tmp_path: Path) -> None:
     streams = Streams(3)
     torch.randn(5, generator=streams["policy"])

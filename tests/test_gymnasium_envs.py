@@ -156,3 +156,26 @@ def test_an_observation_that_was_handed_out_never_changes():
     kept = first.copy()
     env.step(np.ones((2, 2), np.float32))
     assert first.tolist() == kept.tolist()
+
+
+def test_an_unknown_reset_option_is_refused():
+    with pytest.raises(ValueError, match=r"the only reset option here is 'task', found \['tasks'\]"):
+        gymnasium.make(NAME).reset(options={"tasks": {"goal": [0.0, 0.0]}})
+
+
+@pytest.mark.parametrize("goal", [None, ["a", "b"], [float("nan"), 0.0]])
+def test_a_task_that_is_not_finite_numbers_is_refused_by_name(goal):
+    with pytest.raises(ValueError, match="goal must"):
+        gymnasium.make(NAME).reset(options={"task": {"goal": goal}})
+
+
+def test_a_list_of_seeds_redraws_only_the_copies_that_get_one():
+    env = make_vector(2, observe_goal=True)
+    before, _ = env.reset(seed=3)
+    after, _ = env.reset(seed=[7, None])
+    assert not np.array_equal(after[0], before[0])
+    assert np.array_equal(after[1], before[1])
+    same, _ = env.reset(seed=np.int64(3))
+    assert np.array_equal(same, before)
+    with pytest.raises(ValueError, match="2 copies need as many seeds, found 1"):
+        env.reset(seed=[1])

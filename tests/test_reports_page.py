@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from reference.synthetic_runs import METHODS, study_info, synthetic_records
 
 from harness.errors import UserError
 from reports.comparisons import seed_tests, single_seed_conclusions, task_tests
@@ -19,6 +18,7 @@ from reports.page import build, ranges
 from reports.published import load_published
 from reports.records import Records
 from reports.tables import beside_paper, markdown_table, ours, protocol_table
+from tests.reference.synthetic_runs import METHODS, study_info, synthetic_records
 
 PUBLISHED = load_published(Path(__file__).parent.parent / "suites" / "navigation" / "published.yaml")
 TABLE_3_3 = PUBLISHED.comparisons[0]

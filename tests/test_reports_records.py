@@ -7,11 +7,11 @@ import sqlite3
 
 import pandas as pd
 import pytest
-from reference.synthetic_runs import MANIFEST, synthetic_records, write_store
 
 from harness.errors import UserError
 from reports.export import evidence, read_evidence, write_evidence
 from reports.records import Records, load
+from tests.reference.synthetic_runs import MANIFEST, synthetic_records, write_store
 
 
 def with_unfinished(records: Records) -> Records:

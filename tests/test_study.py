@@ -59,7 +59,7 @@ malformed | seeds: 0 | seeds: [0 | budget:\n  meta | not valid YAML
 tab |   horizon: 4 | \thorizon: 4 | \thorizon | not valid YAML
 key that is not text | seeds: 0 | ? [a, b]\n: 0 | ? [a, b] | plain text
 seeds backwards | seeds: 0 | seeds: 3-1 | seeds: 3-1 | '3-1' & 0-4 or 0,2,7
-seeds in words | seeds: 0 | seeds: a | seeds: a | 'a'
+bad seeds in a scale | paper: {} | paper: {seeds: 3-1} | paper: { | '3-1'
 no seeds | seeds: 0 | seeds: '' | seeds: '' | ''
 negative seed | seeds: 0 | seeds: -1 | seeds: -1 | '-1'
 seeds as a list | seeds: 0 | seeds: [0, 1] | seeds: [0, 1] | seeds: input
@@ -67,7 +67,7 @@ the same run twice |   random: |   again: {algorithm: maml}\n  random: | again: 
 scale that is no mapping | paper: {} | paper: 3 | paper: 3 | scales.paper
 bad value in a scale | paper: {} | paper: {budget: {meta_batch_size: -2}} | paper: { | meta_batch_size & -2
 bad rate in a scale | paper: {} | paper:\n    hyperparameters:\n      actor_inner_lr: -2.0 | -2.0 | -2.0
-bad method in a scale | paper: {} | paper:\n    methods: {maml:\n      {hyperparameters: {discount: 7.0}}} | 7.0 | discount
+bad method in a scale | paper: {} | paper: {methods: {maml: {hyperparameters: {discount: 7.0}}}} | 7.0 | discount
 bad element in a scale | paper: {} | paper:\n    hyperparameters: {outer_betas: [0.9, 1.5]} | [0.9, 1.5] | less than 1
 unknown key in a scale | paper: {} | paper: {bugdet: {}} | bugdet | did you mean 'budget'?
 no scales | scales:\n  paper: {}\n  small:\n    budget: {meta_batch_size: 1}\n | scales: {}\n | scales: {} | 'scales'

@@ -46,10 +46,8 @@ def phases_table(measured: dict[str, dict[str, float]]) -> str:
     rows = []
     for name, row in measured.items():
         split = [f"{row[phase]:.3f}" for phase in ("sampling", "adaptation", "outer", "total")]
-        rows.append(
-            [name, *split, f"{row['steps_per_s'] / 1e6:.2f}", f"{row['peak_mib']:.0f}"]
-            + [f"{row['gflop']:.1f}", f"{row['limit']:.3f}", f"{100 * row['limit'] / row['total']:.0f} %"]
-        )
+        share = [f"{row['gflop']:.1f}", f"{row['limit']:.3f}", f"{100 * row['limit'] / row['total']:.0f} %"]
+        rows.append([name, *split, f"{row['steps_per_s'] / 1e6:.2f}", f"{row['peak_mib']:.0f}", *share])
     header = ["method, threads", "sampling s", "adaptation s", "outer s", "total s", "million steps/s", "peak MiB"]
     return table([*header, "GFLOP", "products alone s", "share"], rows)
 

@@ -34,7 +34,9 @@ def save_checkpoint(folder: Path, iteration: int, groups: Groups, info: dict[str
     content = save(tensors)
     target = folder / f"{iteration:08d}.safetensors"
     write_atomic(target, content)
-    info = {"iteration": iteration, "groups": sorted(groups), **info}
+    # safetensors forgets the order of the tensors, and a sum over a dictionary in another order is another number.
+    order = [[group, list(named)] for group, named in groups.items()]
+    info = {"iteration": iteration, "groups": order, **info}
     write_json(_sidecar(target), {"info": info, "sha256": _checksum(content, info)})
     for old in sorted(folder.glob("*.safetensors"))[:-KEPT]:
         _sidecar(old).unlink(missing_ok=True)
@@ -47,11 +49,12 @@ def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> tuple[Groups
 
     A damaged one is reported through ``warn`` in one line and passed over.
     """
-    for path in sorted(folder.glob("*.safetensors"), reverse=True):
+    paths = sorted(folder.glob("*.safetensors"), reverse=True)
+    for path in paths:
         try:
             return _read(path)
         except UserError as error:
-            warn(f"{error}; going back to the previous one")
+            warn(f"{error}; going back to {'the start' if path == paths[-1] else 'the previous one'}")
     return None
 
 
@@ -67,10 +70,7 @@ def _read(path: Path) -> tuple[Groups, dict[str, Any]]:
         tensors = load(content)
     except SafetensorError as error:
         raise UserError(f"{path}: checkpoint is damaged ({error})") from error
-    groups: Groups = {name: {} for name in info["groups"]}
-    for key, tensor in tensors.items():
-        group, _, name = key.partition(":")
-        groups[group][name] = tensor
+    groups: Groups = {group: {name: tensors[f"{group}:{name}"] for name in names} for group, names in info["groups"]}
     return groups, info
 
 

@@ -182,8 +182,11 @@ def _study(options: argparse.Namespace) -> Study:
 
 
 def _plan(study: Study, options: argparse.Namespace) -> Plan:
-    seeds = parse_seeds(options.seeds) if options.seeds else None
-    return Plan(study, require_runs(study.plan(seeds)), Path(options.results))
+    seeds = None if options.seeds is None else parse_seeds(options.seeds)
+    try:
+        return Plan(study, require_runs(study.plan(seeds)), Path(options.results))
+    except OSError as error:
+        raise UserError(f"{options.results}: the results folder cannot be read ({error.strerror})") from None
 
 
 def _tracking_uri(options: argparse.Namespace) -> str:

@@ -34,16 +34,24 @@ def run_grid(plan: Plan, tracking_uri: str, workers: int, command: str, execute:
     with Invocation(store, study, command, len(plan.runs)) as invocation:
         if todo:
             failed = _run_open(plan, todo, workers, command, execute, invocation, store, console)
-        recorded = invocation.mirror(plan.runs, plan.results)
+        recorded = _mirror(plan, invocation, console)
         invocation.failed = failed > 0
     if recorded:
         console.print(f"recorded {recorded} finished runs that the store did not have")
-    if not todo and not recorded:
+    if not todo and recorded == 0:
         console.print("nothing to do: every run is done and recorded")
     console.print(f"results: {plan.results / 'runs'}\nMLflow:  {tracking_uri}")
     if failed:
         console.print(f"{failed} runs failed; `metarepro status {study}` says why, the same command tries them again")
     return failed
+
+
+def _mirror(plan: Plan, invocation: Invocation, console: Console) -> int | None:
+    try:
+        return invocation.mirror(plan.runs, plan.results)
+    except Exception as error:  # the store's client raises many kinds; the results are on disk whatever it does
+        console.print(f"warning: MLflow is out of reach ({type(error).__name__}); the same command records later")
+        return None
 
 
 def _run_open(

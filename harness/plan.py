@@ -7,12 +7,9 @@ from pathlib import Path
 from statistics import mean
 
 from harness.errors import UserError
-from harness.results import RunDirectory
+from harness.results import FINISHED, RunDirectory
 from harness.spec import PlannedRun, Status
 from harness.study import Study
-
-FINISHED: tuple[Status, ...] = ("done", "diverged")
-"""States that running again would not change."""
 
 
 class Plan:
@@ -37,7 +34,7 @@ class Plan:
         damaged = []
         for index, run in enumerate(self.runs):
             directory = self.directory(run)
-            if self.statuses[index] in FINISHED and not directory.is_finished():
+            if directory.done.exists() and not directory.is_finished():
                 directory.done.unlink()
                 self.statuses[index] = "interrupted"
                 damaged.append(run)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from harness.errors import UserError
 from harness.files import read_json, sha256, write_atomic, write_json
 from harness.spec import RunSpec, Status
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     import pyarrow
 
     from harness.evaluation import Measurement
+
+
+FINISHED: tuple[Status, ...] = ("done", "diverged")
+"""States that running again would not change."""
 
 
 class RunDirectory:
@@ -37,10 +42,13 @@ class RunDirectory:
         """The directory of a run under a results folder."""
         return RunDirectory(results / "runs" / run_id)
 
-    def lock(self) -> FileLock:
-        """Held by whoever works on the run; the system releases it when the process dies."""
+    def lock(self, patience_s: float = 0.0) -> FileLock:
+        """Held by whoever works on the run; the system releases it when the process dies.
+
+        Entering it raises ``filelock.Timeout`` if someone else still holds it after ``patience_s``.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / ".lock", timeout=0)
+        return FileLock(self.folder / ".lock", timeout=patience_s)
 
     def begin(self, spec: RunSpec) -> None:
         """Record the spec and forget an earlier failure."""
@@ -68,18 +76,24 @@ class RunDirectory:
 
     def is_finished(self) -> bool:
         """Marker there, and every file as it was when the marker was written."""
-        if not self.done.exists():
-            return False
-        checksums = read_json(self.done)["sha256"]
-        return all(
+        marker = self._marker()
+        return marker is not None and all(
             (self.folder / name).exists() and sha256((self.folder / name).read_bytes()) == checksum
-            for name, checksum in checksums.items()
+            for name, checksum in marker["sha256"].items()
         )
+
+    def _marker(self) -> dict[str, Any] | None:
+        """What ``DONE.json`` says, None if it is not there or not readable."""
+        try:
+            marker: dict[str, Any] = read_json(self.done)
+            return marker if marker["status"] in FINISHED and isinstance(marker["sha256"], dict) else None
+        except (UserError, KeyError, TypeError):
+            return None
 
     def status(self) -> Status:
         """State of the run, from its files and its lock alone."""
-        if self.done.exists():
-            status: Status = read_json(self.done)["status"]
+        if (marker := self._marker()) is not None:
+            status: Status = marker["status"]
             return status
         if not self.folder.exists():
             return "missing"

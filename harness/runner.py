@@ -124,19 +124,18 @@ def meta_train(
     suite: Suite,
     algorithm: Algorithm,
     spec: RunSpec,
+    training: Training,
     directory: RunDirectory,
     checkpoint_every: int,
     on_iteration: OnIteration,
     warn: Callable[[str], None],
     clock: Clock,
-) -> Training:
-    """Meta-train from the newest checkpoint, or from the start.
+) -> None:
+    """Carry ``training`` from the newest checkpoint, or from the start, to the end of the budget.
 
     ``on_iteration(iteration, metrics)`` is called after each meta-iteration, and first, after a resume, for those that
     the checkpoint remembers. Raises :class:`Diverged`.
     """
-    streams = Streams(spec.seed)
-    training = Training(algorithm.init(streams["init"]), streams)
     if (found := newest_checkpoint(directory.checkpoints, warn)) is not None:
         training.restore(*found)
         clock.seconds.update(found[1]["seconds"])
@@ -155,7 +154,6 @@ def meta_train(
         if training.iteration % checkpoint_every == 0 and training.iteration < last:
             _checkpoint(directory, training, clock)
     _checkpoint(directory, training, clock)
-    return training
 
 
 def _checkpoint(directory: RunDirectory, training: Training, clock: Clock) -> None:
@@ -193,24 +191,25 @@ def run(
     torch.set_num_threads(spec.budget.threads)
     directory, clock = RunDirectory(folder), Clock()
     directory.begin(spec)
-    status, reason, steps = "done", "", 0
+    streams = Streams(spec.seed)
+    training = Training(algorithm.init(streams["init"]), streams)
+    status, reason = "done", ""
     try:
-        training = meta_train(suite, algorithm, spec, directory, checkpoint_every, on_iteration, warn, clock)
-        steps = training.environment_steps
+        meta_train(suite, algorithm, spec, training, directory, checkpoint_every, on_iteration, warn, clock)
         with clock.phase("meta_test"):
             measurements = evaluate(suite, algorithm, training.state.params, spec.evaluation, rules)
         if any(not torch.isfinite(measurement.returns).all() for measurement in measurements):
             raise Diverged("a meta-test return is not finite")
         directory.write_table(directory.returns, returns_table(measurements))
-        directory.write_table(directory.curves, curves_table(training.curves))
     except Diverged as divergence:
         status, reason = "diverged", str(divergence)
+    directory.write_table(directory.curves, curves_table(training.curves))
     manifest = provenance | {
         "status": status,
         "reason": reason,
         "wall_clock_s": round(sum(clock.seconds.values()), 3),
         "seconds": {name: round(seconds, 3) for name, seconds in sorted(clock.seconds.items())},
-        "environment_steps": steps,
+        "environment_steps": training.environment_steps,
         "threads": spec.budget.threads,
     }
     write_json(directory.manifest, manifest)

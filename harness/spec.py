@@ -10,6 +10,9 @@ from pydantic import Field
 
 from harness.api import Settings
 
+HARNESS_VERSION = 1
+"""Goes up when a change of the harness itself (streams, rollout, meta-test, adaptation rules) moves numbers."""
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -55,6 +58,7 @@ class Evaluation(Settings):
 class RunSpec(Settings):
     """One run. Two specs that are equal are the same run, whatever study asks for it and under whatever label."""
 
+    harness_version: Count = HARNESS_VERSION
     suite: Component
     algorithm: Component
     seed: Seed

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from harness.api import Registries, Settings
 from harness.errors import UserError
 from harness.spec import Budget, Component, Count, Evaluation, Name, PlannedRun, Protocol, RunSpec
 from harness.yaml_source import Location, Source, extend, merge, read_yaml
 
-SeedText = Annotated[str | int, Field(union_mode="left_to_right")]
+SeedText = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 
 
 class MethodEntry(Settings):
@@ -91,9 +91,12 @@ class Study:
         self.path = source.path
         self._source = source
         self._registries = registries
-        self._patch = scales[scale] or {}
+        self._patch = {} if scales[scale] is None else scales[scale]
+        if not isinstance(self._patch, dict):
+            where = source.where(("scales", scale))
+            raise UserError(f"{where}: scales.{scale}: expected a mapping, found {str(self._patch)[:80]!r}")
         self.file = _validated(StudyFile, merge(source.data, self._patch), source, (), self._patch_location)
-        self.seeds = parse_seeds(str(self.file.seeds), source.where(("seeds",)))
+        self.seeds = parse_seeds(self.file.seeds, self._where(("seeds",)))
         self._runs_of_seed(self.seeds[0])  # refuse a bad setting now, not in the middle of the grid
 
     def plan(self, seeds: Iterable[int] | None = None) -> list[PlannedRun]:
@@ -179,13 +182,19 @@ def read_study(path: Path, scale: str, registries: Registries) -> Study:
     Errors (:class:`UserError`, one line with file and line): not YAML, an unknown key, a wrong type, an impossible
     value, an unknown suite, algorithm, rule or scale, a circle of ``extends``.
     """
-    source, seen = read_yaml(path), {path.resolve()}
+    source, folder, seen = read_yaml(path), path.parent, {path.resolve()}
     while "extends" in source.data:
-        parent = path.parent / str(source.data.pop("extends"))
+        where, name = source.where(("extends",)), source.data.pop("extends")
+        source.lines.pop(("extends",), None)  # so that a grandparent's error points at the parent's line
+        if not isinstance(name, str) or "\0" in name:
+            raise UserError(f"{where}: extends: expected the path of a study file, found {str(name)[:80]!r}")
+        parent = folder / name
         if parent.resolve() in seen:
-            raise UserError(f"{source.where(('extends',))}: {parent} extends itself")
+            raise UserError(f"{where}: {parent} extends itself")
+        if not parent.exists():
+            raise UserError(f"{where}: {parent} does not exist")
         seen.add(parent.resolve())
-        source = extend(read_yaml(parent), source)
+        source, folder = extend(read_yaml(parent), source), parent.parent
     return Study(source, scale, registries)
 
 
@@ -212,6 +221,8 @@ def parse_seeds(text: str, where: str = "--seeds") -> list[int]:
     """``"0-4"`` or ``"0,2,7"`` or both mixed, to a sorted list without repeats."""
     seeds: set[int] = set()
     for part in text.split(","):
+        if len(part.strip()) > 25:
+            raise UserError(f"{where}: {part.strip()[:25]!r}... is too long; write 0-4 or 0,2,7")
         low, dash, high = part.strip().partition("-")
         if not (low.isdecimal() and (high.isdecimal() if dash else True)) or (dash and int(low) > int(high)):
             raise UserError(f"{where}: {text!r} is not a list of seeds; write 0-4 or 0,2,7")
@@ -224,7 +235,8 @@ def parse_seeds(text: str, where: str = "--seeds") -> list[int]:
 
 def _holds(block: Any, path: Location) -> bool:
     for key in path:
-        if not isinstance(block, dict) or key not in block:
+        inside = key in block if isinstance(block, dict) else isinstance(block, list) and key in range(len(block))
+        if not inside:
             return False
         block = block[key]
     return True
@@ -265,7 +277,7 @@ def _model_at(schema: type[BaseModel], path: Location) -> type[BaseModel] | None
             if key not in model.model_fields:
                 return None
             model = model.model_fields[str(key)].annotation
-        inner = [a for a in getattr(model, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)]
-        if not (isinstance(model, type) and issubclass(model, BaseModel)) and inner:
-            model = inner[0]
+        else:  # a mapping or a list of settings, and the name or the place of one of them
+            inner = [a for a in getattr(model, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)]
+            model = inner[0] if inner else None
     return model if isinstance(model, type) and issubclass(model, BaseModel) else None

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from harness.api import Metrics
 from harness.errors import UserError
@@ -74,19 +74,28 @@ class Store:
             with FileLock(self._results / ".mlflow.lock", timeout=120):
                 found = self.client.get_experiment_by_name(study)
                 if found is not None:
+                    if found.lifecycle_stage != "active":
+                        raise UserError(
+                            f"{self.uri}: the experiment {study!r} was deleted; restore it or use another store"
+                        )
                     return str(found.experiment_id)
                 local = self.uri.startswith("sqlite:")
                 artifacts = (self._results / "artifacts" / study).resolve().as_uri() if local else None
                 return str(self.client.create_experiment(study, artifact_location=artifacts))
+        except UserError:
+            raise
         except Exception as error:
             raise UserError(f"{self.uri}: the MLflow store cannot be used: {_first_line(error)}") from error
 
     def require_reachable(self) -> None:
         """Refuse a server that does not answer, at once and in one line; MLflow's own retries take minutes."""
-        parsed = urlparse(self.uri)
+        try:
+            parsed = urlparse(self.uri)
+            port = parsed.port or (443 if parsed.scheme == "https" else 80)
+        except ValueError as error:
+            raise UserError(f"{self.uri}: not the address of an MLflow store: {error}") from None
         if parsed.scheme not in {"http", "https"}:
             return
-        port = parsed.port or (443 if parsed.scheme == "https" else 80)
         try:
             with socket.create_connection((parsed.hostname or "", port), timeout=5):
                 pass
@@ -128,6 +137,10 @@ class RunLogger:
                 (m.step for m in self._client.get_metric_history(self._run, "post_update_return")), default=-1
             )
             self._client.update_run(self._run, status="RUNNING")
+            self._client.set_tag(self._run, "status", "running")
+            if "reason" in known[0].data.tags:
+                self._client.delete_tag(self._run, "reason")
+            self._log_params(planned)  # again: the store may have died meanwhile, and equal params do not clash
             return
         self._last_step = -1
         tags = _tags(planned, provenance) | {"mlflow.parentRunId": parent, "mlflow.runName": _run_name(planned)}
@@ -195,7 +208,10 @@ class Invocation:
     @functools.cached_property
     def run_id(self) -> str:
         """The parent run, made when the first child needs it: an invocation with nothing to do leaves no trace."""
-        return str(self._store.client.create_run(self.experiment, tags=self._tags).info.run_id)
+        try:
+            return str(self._store.client.create_run(self.experiment, tags=self._tags).info.run_id)
+        except Exception as error:
+            raise UserError(f"{self._store.uri}: the MLflow store cannot be used: {_first_line(error)}") from error
 
     def __enter__(self) -> Invocation:
         return self
@@ -214,11 +230,12 @@ class Invocation:
         have, count = self._store.mirrored(self.experiment), 0
         for run in planned:
             directory = RunDirectory.of(results, run.spec.run_id)
-            if directory.done.exists() and run.spec.run_id not in have:
+            if run.spec.run_id in have or not directory.is_finished():
+                continue
+            with contextlib.suppress(Timeout), directory.lock():  # whoever holds it is recording the run now
                 logger = RunLogger(self._store, self.experiment, self.run_id, run, directory.read_manifest())
-                if directory.curves.exists():
-                    for row in pyarrow.parquet.read_table(directory.curves).to_pylist():
-                        logger.log(row.pop("iteration"), row)
+                for row in pyarrow.parquet.read_table(directory.curves).to_pylist():
+                    logger.log(row.pop("iteration"), row)
                 logger.finish(directory)
                 count += 1
         return count

@@ -19,6 +19,10 @@ REPORT_S = 0.2
 """Progress is reported at most this often."""
 
 
+PATIENCE_S = 2.0
+"""How long a worker waits for a run's lock: `status` holds it for a moment, another worker for the whole run."""
+
+
 class Job(Settings):
     """All that a worker needs, wherever it is."""
 
@@ -91,8 +95,8 @@ def work(job: Job, registries: Registries, report: Report) -> Outcome:
     spec = job.planned.spec
     directory = RunDirectory.of(Path(job.results), spec.run_id)
     try:
-        with directory.lock():
-            if directory.done.exists():
+        with directory.lock(PATIENCE_S):
+            if directory.is_finished():
                 return Outcome(spec.run_id, "taken")
             return _execute(job, registries, report, directory)
     except Timeout:
@@ -124,7 +128,7 @@ def _execute(job: Job, registries: Registries, report: Report, directory: RunDir
             spec, suite, algorithm, rules, directory.folder, job.provenance, job.checkpoint_every, on_iteration, warn
         )
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         directory.fail(reason, traceback.format_exc())
         mirror.call("fail", reason)
         return Outcome(spec.run_id, "failed", reason)

@@ -143,11 +143,12 @@ def directory(results: Path, run: PlannedRun) -> RunDirectory:
     return RunDirectory.of(results, run.spec.run_id)
 
 
-def job(run: PlannedRun, results: Path, experiment: str = "0", parent: str = "none") -> Job:
+def job(run: PlannedRun, results: Path) -> Job:
     """A job over the default store of a results folder."""
+    uri = default_uri(results)
     return Job(
-        planned=run, results=str(results), checkpoint_every=2, tracking_uri=default_uri(results),
-        experiment=experiment, parent=parent, provenance=PROVENANCE,
+        planned=run, results=str(results), checkpoint_every=2, tracking_uri=uri,
+        experiment=Store(uri, results).prepare(run.study), parent="none", provenance=PROVENANCE,
     )  # fmt: skip
 
 

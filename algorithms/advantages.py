@@ -56,6 +56,8 @@ def generalised_advantages(
 def standardise(advantages: Tensor, weights: Tensor, epsilon: float = 1e-8) -> Tensor:
     """(A - mean) / (SD + ε) per task over the samples that count; population SD. Samples that do not count become 0.
 
+    Differs from the replication report's released code, which adds no ε and divides by zero where all are equal.
+
     Shapes:
         advantages, weights: [..., samples], weights 0 or 1
     """

@@ -91,9 +91,11 @@ def fill_unused_slots(
     """Apply the ``unused_slots`` rule, then standardise the advantages over the slots that count.
 
     With ``stale`` a slot that this episode did not reach keeps what was written there last: the observation, action and
-    return of an earlier episode and its advantage as it was standardised then. With ``shared_slots`` the tasks write to
-    one buffer in turn, so task 3 falls back on task 2; without, every task has its own. Returns (samples, slots to fall
-    back on next time: {} unless stale; [slots, ...] if shared, [tasks, slots, ...] if not).
+    return of an earlier episode, and its advantage, which is standardised again each time. With ``shared_slots`` the
+    tasks write to one buffer in turn, so task 3 falls back on task 2; without, every task has its own.
+
+    Returns (samples, slots to fall back on next time: {} unless stale; [slots, ...] if shared, [tasks, slots, ...] if
+    not).
     """
     normalise = standardise if standardised else (lambda advantages, weights: advantages)
     if unused_slots == "excluded":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from harness.api import Settings
 
@@ -16,9 +16,13 @@ Betas = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Fi
 Schedule = Literal["constant", "cosine"]
 
 
-def _require_period(schedule: Schedule, period: int | None, key: str) -> None:
+def _require_period(schedule: Schedule, period: int | None, key: str, info: ValidationInfo) -> None:
+    """A period with a cosine and only there, and not over before the training is: the cosine would rise again."""
     if (schedule == "cosine") != (period is not None):
         raise ValueError(f"{key} is required with a cosine schedule and has no meaning without one")
+    updates = (info.context or {}).get("updates", 0)
+    if period is not None and period < updates:
+        raise ValueError(f"{key} is {period}, but there are {updates} updates: the rate would rise again")
 
 
 class AdamSettings(Settings):
@@ -35,8 +39,8 @@ class AdamSettings(Settings):
     schedule_period: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
-    def _period(self) -> AdamSettings:
-        _require_period(self.schedule, self.schedule_period, "schedule_period")
+    def _period(self, info: ValidationInfo) -> AdamSettings:
+        _require_period(self.schedule, self.schedule_period, "schedule_period", info)
         return self
 
 
@@ -66,7 +70,8 @@ class GradientMethodSettings(Settings):
     standardise_advantages: bool = True
     unused_slots: Literal["excluded", "zeros", "stale"] = "excluded"
     """What fills the time steps after an early termination: nothing (every mean is over valid steps), zeros, or what
-    was left in a re-used buffer (the released code: zeros before the inner update, stale samples after it)."""
+    was left in a re-used buffer. ``stale`` is the released code's way: a fresh buffer, zeros, for the inner update of
+    meta-training; one buffer for all tasks and iterations after it, and in pretraining; one per task at meta-test."""
 
     adaptation_steps: Annotated[int, Field(ge=0)] = 1
     actor_inner_lr: Rate
@@ -80,8 +85,8 @@ class GradientMethodSettings(Settings):
     outer_schedule_period: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
-    def _outer_period(self) -> GradientMethodSettings:
-        _require_period(self.outer_schedule, self.outer_schedule_period, "outer_schedule_period")
+    def _outer_period(self, info: ValidationInfo) -> GradientMethodSettings:
+        _require_period(self.outer_schedule, self.outer_schedule_period, "outer_schedule_period", info)
         return self
 
     def outer_adam(self) -> AdamSettings:

@@ -12,7 +12,7 @@ from algorithms.samples import Samples
 def score_function(policy: GaussianPolicy, params: Params, samples: Samples) -> Tensor:
     """Policy-gradient loss of vanilla policy gradient, the "primitive" surrogate of the original MAML.
 
-        L(θ) = -mean_t log π_θ(a_t | s_t) A_t           (Finn et al. 2017, algorithm 3; Rothfuss et al. 2019, eq. 7)
+        L(θ) = -mean_t log π_θ(a_t | s_t) A_t           (Finn et al. 2017, algorithm 3; the replication report, eq. 2.1)
 
     Its gradient estimates the policy gradient; its second derivative contains H2 only, because A_t and the sampling
     distribution count as constants.

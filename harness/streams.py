@@ -13,9 +13,9 @@ TRAINING_STREAMS = ("init", "tasks", "environment", "policy")
 def stream(seed: int, name: str) -> torch.Generator:
     """The generator called ``name`` of ``seed``.
 
-    NumPy's SeedSequence mixes the seed with a hash of the name (O'Neill 2014); streams of different names or different
-    seeds are independent, and a new name never moves an old one. Methods that draw from the same stream with the same
-    seed get the same numbers: they are paired by seed.
+    NumPy's SeedSequence mixes the seed with a hash of the name; streams of different names or different seeds are
+    independent, and a new name never moves an old one. Methods that draw equally often from a stream of the same seed
+    get the same numbers: initial weights and tasks are paired by seed.
     """
     digest = hashlib.sha256(name.encode()).digest()
     entropy = [seed, *np.frombuffer(digest, dtype=np.uint32)[:4].tolist()]

@@ -119,6 +119,7 @@ class Study:
     def _spec(self, label: str, seed: int) -> RunSpec:
         file, entry = self.file, self.file.methods[label]
         method: Location = ("methods", label)
+        budget = self._layered(Budget, [(("budget",), file.budget.model_dump()), ((*method, "budget"), entry.budget)])
         suite = self._component(
             "suite", self._registries.suites, file.suite, ("suite",),
             [(("settings",), file.settings), ((*method, "settings"), entry.settings)],
@@ -126,8 +127,8 @@ class Study:
         algorithm = self._component(
             "algorithm", self._registries.algorithms, entry.algorithm, (*method, "algorithm"),
             [(("hyperparameters",), file.hyperparameters), ((*method, "hyperparameters"), entry.hyperparameters)],
+            updates=budget.meta_iterations,
         )  # fmt: skip
-        budget = self._layered(Budget, [(("budget",), file.budget.model_dump()), ((*method, "budget"), entry.budget)])
         protocols = {name: self._protocol(name, protocol) for name, protocol in file.evaluation.protocols.items()}
         evaluation = Evaluation(**file.evaluation.model_dump(exclude={"protocols"}), protocols=protocols)
         return RunSpec(suite=suite, algorithm=algorithm, seed=seed, budget=budget, evaluation=evaluation)
@@ -139,11 +140,12 @@ class Study:
         name: str,
         location: Location,
         layers: list[tuple[Location, dict[str, Any]]],
+        updates: int = 0,
     ) -> Component:
         if name not in registry:
             raise UserError(f"{self._where(location)}: unknown {kind} {name!r}{_nearest(name, registry)}")
         declaration = registry[name]
-        settings = self._layered(declaration.settings, layers)
+        settings = self._layered(declaration.settings, layers, updates)
         return Component(name=name, version=declaration.version, settings=settings.model_dump(mode="json"))
 
     def _protocol(self, name: str, entry: ProtocolEntry) -> Protocol:
@@ -153,11 +155,15 @@ class Study:
             raise UserError(
                 f"{self._where((*location, 'rule'))}: unknown rule {entry.rule!r}{_nearest(entry.rule, known)}"
             )
-        settings = self._layered(self._registries.rules[entry.rule], [((*location, "settings"), entry.settings)])
+        layers = [((*location, "settings"), entry.settings)]
+        settings = self._layered(self._registries.rules[entry.rule], layers, entry.updates)
         return Protocol(rule=entry.rule, updates=entry.updates, settings=settings.model_dump(mode="json"))
 
-    def _layered(self, schema: type[BaseModel], layers: list[tuple[Location, dict[str, Any]]]) -> Any:
-        """Merge blocks from the general to the particular; an error points at the block that brought the value."""
+    def _layered(self, schema: type[BaseModel], layers: list[tuple[Location, dict[str, Any]]], updates: int = 0) -> Any:
+        """Merge blocks from the general to the particular; an error points at the block that brought the value.
+
+        ``updates``: how many the settings will serve; settings may check themselves against it (validation context).
+        """
         merged: Any = {}
         for _, block in layers:
             merged = merge(merged, block)
@@ -166,7 +172,9 @@ class Study:
             holders = [place for place, block in layers if path and _holds(block, path)]
             return (*(holders[-1] if holders else layers[0][0]), *path)
 
-        return _validated(schema, merged, self._source, (), lambda path: self._patch_location(locate(path)))
+        return _validated(
+            schema, merged, self._source, (), lambda path: self._patch_location(locate(path)), {"updates": updates}
+        )
 
     def _patch_location(self, location: Location) -> Location:
         """Where a value came from: the scale's patch, if it has the key, or the body of the file."""
@@ -249,9 +257,16 @@ def _nearest(name: Any, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(options)}"
 
 
-def _validated(schema: type[BaseModel], data: Any, source: Source, prefix: Location, locate: Any) -> Any:
+def _validated(
+    schema: type[BaseModel],
+    data: Any,
+    source: Source,
+    prefix: Location,
+    locate: Any,
+    context: dict[str, Any] | None = None,
+) -> Any:
     try:
-        return schema.model_validate(data)
+        return schema.model_validate(data, context=context)
     except ValidationError as error:
         # A misspelt key is also a missing one: the misspelling is the better message.
         first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")

@@ -181,7 +181,7 @@ def _per_seed(files: dict[str, str], table: pd.DataFrame, published: Published, 
 def _training(files: dict[str, str], records: Records, runs: pd.DataFrame, info: StudyInfo) -> list[dict[str, Any]]:
     titles = {
         "pre_update_return": "return before the inner update",
-        "post_update_return": "return after the inner update",
+        "post_update_return": "return after the inner update (of the policy itself for methods without one)",
     }
     shown = []
     present = set(records.curves["metric"])

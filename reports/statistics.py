@@ -59,23 +59,23 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(mean, sd, mean - half, mean + half, n)
 
 
-def welch_from_summaries(
-    mean_a: float, sd_a: float, n_a: int, mean_b: float, sd_b: float, n_b: int, level: float = 0.95
-) -> TTest:
-    """Welch's t-test from printed means and standard deviations.
+def prediction_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Where the mean return of one more training seed would fall, judging by ours.
 
-        t = (ā - b̄) / √(s_a²/n_a + s_b²/n_b)
-        df = (s_a²/n_a + s_b²/n_b)² / ((s_a²/n_a)²/(n_a-1) + (s_b²/n_b)²/(n_b-1))   (Welch 1947, Satterthwaite 1946)
+        x̄ ± t_{(1+level)/2, n-1} · s · √(1 + 1/n)          (Whitmore 1986; Spence & Stanley 2016 for replications)
 
-    Shapes: scalars; means and SDs in the units of the return, SDs with n - 1.
-    Valid for two independent samples, unequal variances allowed; approximate below about five values per sample.
-    Errors: ValueError for n < 2, a negative SD, or two SDs of zero.
+    This, and not the interval of the mean, is what a paper with one training seed can be held against: its number is
+    one draw, and carries the whole spread between seeds.
+
+    Shapes:
+        values: [seeds]   one number per training seed, in the units of the return
+    Valid where the new seed comes from the same, roughly normal, population: for a paper, under the hypothesis that its
+    code and ours are the same experiment. With n = 1 both ends are NaN.
+    Errors: as `t_interval`.
     """
-    va, vb = _variance_of_mean(sd_a, n_a), _variance_of_mean(sd_b, n_b)
-    if va + vb == 0:
-        raise ValueError("both standard deviations are zero; t is undefined")
-    df = (va + vb) ** 2 / (va**2 / (n_a - 1) + vb**2 / (n_b - 1))
-    return _t_test("Welch", mean_a - mean_b, (va + vb) ** 0.5, df, level)
+    interval = t_interval(values, level)
+    half = float(stats.t.ppf((1 + level) / 2, interval.n - 1)) * interval.sd * (1 + 1 / interval.n) ** 0.5
+    return interval.mean - half, interval.mean + half
 
 
 def conservative_t(
@@ -83,10 +83,11 @@ def conservative_t(
 ) -> TTest:
     """Welch's t value with the conservative degrees of freedom that the Ulm report uses.
 
-        t = (ā - b̄) / √(s_a²/n_a + s_b²/n_b),   df = min(n_a, n_b) - 1        (Moore & McCabe, two-sample t, option 2)
+        t = (ā - b̄) / √(s_a²/n_a + s_b²/n_b),   df = min(n_a, n_b) - 1   (Bluman 2009, which the report cites)
 
     Shapes: scalars; means and SDs in the units of the return, SDs with n - 1.
-    Valid as `welch_from_summaries`; p is never smaller than Welch's, so the test errs towards "no difference".
+    Valid for independent samples that are roughly normal; p is never smaller than with Welch's df, so the test errs
+    towards "no difference".
     Errors: ValueError for n < 2, a negative SD, or two SDs of zero.
     """
     va, vb = _variance_of_mean(sd_a, n_a), _variance_of_mean(sd_b, n_b)
@@ -122,8 +123,8 @@ def paired_t(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> TTest:
 
     Shapes:
         a, b: [seeds]   one number per training seed, the same seeds in the same order
-    Valid where the differences are independent and roughly normal. Runs may be paired by seed because what a seed
-    decides (initial weights, tasks, noise) is then shared by both sides.
+    Valid where the differences are independent and roughly normal. Runs may be paired by seed because a seed decides
+    the tasks and, for equal observations, the initial weights on both sides (noise only while both draw equally often).
     Errors: ValueError for different lengths, fewer than two pairs, a value that is not finite, or equal differences.
     """
     x, y = _finite(a, minimum=2), _finite(b, minimum=2)

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from reports.published import Comparison, Published, ResultsTable
-from reports.statistics import t_interval
+from reports.statistics import prediction_interval, t_interval
 from reports.study_info import StudyInfo
 
 NO_NUMBER = "–"
@@ -33,12 +33,13 @@ def ours(evidence: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
 
         mean = 1/S Σ_s x̄_s,   sd_over_seeds² = Σ_s (x̄_s - mean)² / (S - 1),   sd_over_tasks = 1/S Σ_s sd_s
 
-    x̄_s and sd_s are a seed's mean and sample SD over its meta-test tasks. low and high: 95 % t interval over seeds,
-    NaN for one seed.
+    x̄_s and sd_s are a seed's mean and sample SD over its meta-test tasks. low and high: 95 % t interval over seeds;
+    predict_low and predict_high: 95 % prediction interval of one more seed; NaN for one seed. Both hold for these
+    meta-test tasks and this stream of meta-test noise, which all runs share.
     """
     rows = []
     for (protocol, method, step), group in done(evidence).groupby(["protocol", "method", "step"], sort=True):
-        interval = t_interval(group["mean_return"])
+        interval, predicted = t_interval(group["mean_return"]), prediction_interval(group["mean_return"])
         rows.append(
             {
                 "protocol": protocol,
@@ -49,10 +50,13 @@ def ours(evidence: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
                 "sd_over_seeds": interval.sd,
                 "low": interval.low,
                 "high": interval.high,
+                "predict_low": predicted[0],
+                "predict_high": predicted[1],
                 "seeds": interval.n,
             }
         )
-    columns = ["protocol", "method", "step", "mean", "sd_over_tasks", "sd_over_seeds", "low", "high", "seeds"]
+    columns = ["protocol", "method", "step", "mean", "sd_over_tasks", "sd_over_seeds", "low", "high"]
+    columns += ["predict_low", "predict_high", "seeds"]
     table = pd.DataFrame(rows, columns=columns)
     table = table.astype({"step": "int64"} | dict.fromkeys(columns[3:], "float64"))
     return _in_order(table, labels, ["method", "protocol", "step"])
@@ -64,8 +68,9 @@ def beside_paper(
     """A printed results table beside ours: one row per method, protocol and step that the paper or our runs have.
 
     paper_*: as printed (SD over tasks of one trained model); original_*: the table that the comparison names as its
-    reference; difference: our mean minus the printed mean. Methods that the comparison maps to no printed name are
-    left out.
+    reference; difference: our mean minus the printed mean; paper_inside: "yes" or "no", whether the printed mean lies
+    in the prediction interval of one more seed, "" where there is none. Methods that the comparison maps to no printed
+    name are left out.
     """
     mine = ours(evidence, labels)
     names = sorted({comparison.protocol, *mine["protocol"]}, key=lambda name: (name != comparison.protocol, name))
@@ -87,7 +92,9 @@ def beside_paper(
     table = table.merge(_printed(original, "original"), on=["printed_as", "step"], how="left")
     table = table.merge(mine, on=["method", "protocol", "step"], how="left")
     table["seeds"] = table["seeds"].fillna(0).astype("int64")
-    return table.assign(difference=table["mean"] - table["paper_mean"])
+    inside = table["paper_mean"].between(table["predict_low"], table["predict_high"]).map({True: "yes", False: "no"})
+    known = table["paper_mean"].notna() & table["predict_low"].notna()
+    return table.assign(difference=table["mean"] - table["paper_mean"], paper_inside=inside.where(known, ""))
 
 
 def _printed(table: ResultsTable | None, prefix: str) -> pd.DataFrame:
@@ -137,7 +144,11 @@ def completeness(runs: pd.DataFrame, info: StudyInfo) -> pd.DataFrame:
 def markdown_table(
     evidence: pd.DataFrame, published: Published, labels: Sequence[str], comparison_id: str = "table_3_3"
 ) -> str:
-    """The headline table for a README: a line per method, a column per step; ours ± SD over seeds (paper's mean)."""
+    """The headline table for a README: a line per method, a column per step; ours ± SD over seeds (paper's mean).
+
+    The seeds are those that finished, "of" all with a record; a printed mean outside the 95 % prediction interval of
+    one more seed is marked with *.
+    """
     comparison = next(c for c in published.comparisons if c.id == comparison_id)
     mine = evidence[evidence["study"].eq(comparison.study) & evidence["setting"].eq(comparison.setting)]
     table = beside_paper(mine, published, comparison, labels)
@@ -150,7 +161,9 @@ def markdown_table(
     for method in dict.fromkeys(table["method"]):
         rows = table[table["method"].eq(method)].set_index("step")
         cells = [_markdown_cell(rows.loc[step]) for step in steps]
-        lines.append(f"| {method} | {int(rows['seeds'].max())} | " + " | ".join(cells) + " |")
+        recorded = mine.loc[mine["method"].eq(method), "seed"].nunique()
+        seeds = f"{int(rows['seeds'].max())}" + (f" of {recorded}" if recorded != rows["seeds"].max() else "")
+        lines.append(f"| {method} | {seeds} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -158,7 +171,7 @@ def _markdown_cell(row: pd.Series) -> str:
     mine = number(row["mean"])
     if row["seeds"] > 1:
         mine += f" ± {row['sd_over_seeds']:.2f}"
-    return f"{mine} ({number(row['paper_mean'])})"
+    return f"{mine} ({number(row['paper_mean'])}{'*' if row['paper_inside'] == 'no' else ''})"
 
 
 def number(value: float, digits: int = 2) -> str:

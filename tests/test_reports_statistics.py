@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.statistics import conservative_t, holm, paired_t, pooled_t_from_summaries, t_interval, welch_from_summaries
+from reports.statistics import (
+    conservative_t,
+    holm,
+    paired_t,
+    pooled_t_from_summaries,
+    prediction_interval,
+    t_interval,
+)
 
 
 def test_t_interval_of_one_to_five():
@@ -33,22 +40,33 @@ def test_t_interval_covers_its_mean_as_often_as_it_says(seeds):
     assert abs(inside - 0.95) < 4 * (0.95 * 0.05 / 4000) ** 0.5
 
 
-def test_welch_and_pooled_equal_scipy():
+def test_prediction_interval_of_three_seeds():
+    # mean 2, s = 1, t(.975, 2) = 4.3026527: half = 4.3026527 sqrt(4/3) = 4.9682754
+    assert prediction_interval([1, 2, 3]) == pytest.approx((-2.9682754, 6.9682754))
+    assert prediction_interval([1]) == pytest.approx((float("nan"), float("nan")), nan_ok=True)
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10, 20])
+def test_prediction_interval_holds_one_more_seed_as_often_as_it_says(seeds):
+    x = np.random.default_rng(seeds).normal(size=(4000, seeds + 1))
+    inside = np.mean([low <= row[-1] <= high for row in x for low, high in [prediction_interval(row[:-1])]])
+    assert abs(inside - 0.95) < 4 * (0.95 * 0.05 / 4000) ** 0.5
+
+
+def test_pooled_equals_scipy():
     rng = np.random.default_rng(0)
     a, b = rng.normal(0, 1, 7), rng.normal(0.5, 3, 12)
-    summaries = (a.mean(), a.std(ddof=1), 7, b.mean(), b.std(ddof=1), 12)
-    for ours, equal_var in ((welch_from_summaries, False), (pooled_t_from_summaries, True)):
-        expected = stats.ttest_ind(a, b, equal_var=equal_var)
-        got = ours(*summaries)
-        assert (got.t, got.p, got.df) == pytest.approx((expected.statistic, expected.pvalue, expected.df))
-        assert (got.low, got.high) == pytest.approx(tuple(expected.confidence_interval()))
+    expected = stats.ttest_ind(a, b, equal_var=True)
+    got = pooled_t_from_summaries(a.mean(), a.std(ddof=1), 7, b.mean(), b.std(ddof=1), 12)
+    assert (got.t, got.p, got.df) == pytest.approx((expected.statistic, expected.pvalue, expected.df))
+    assert (got.low, got.high) == pytest.approx(tuple(expected.confidence_interval()))
 
 
 def test_conservative_df_is_the_smaller_sample_less_one():
     # t = (1 - 0) / sqrt(4/4 + 9/9) = 1/sqrt(2)
     test = conservative_t(1, 2, 4, 0, 3, 9)
     assert (test.t, test.df) == (pytest.approx(0.70710678), 3)
-    assert test.p >= welch_from_summaries(1, 2, 4, 0, 3, 9).p
+    assert test.p >= stats.ttest_ind_from_stats(1, 2, 4, 0, 3, 9, equal_var=False).pvalue
 
 
 def test_paired_t_of_three_pairs():
@@ -69,7 +87,7 @@ def test_holm_by_hand_leaves_untestable_rows_out():
     [
         lambda: t_interval([]),
         lambda: t_interval([1.0, float("nan")]),
-        lambda: welch_from_summaries(0, 1, 1, 0, 1, 5),
+        lambda: conservative_t(0, 1, 1, 0, 1, 5),
         lambda: conservative_t(0, -1, 5, 0, 1, 5),
         lambda: pooled_t_from_summaries(0, 0, 5, 1, 0, 5),
         lambda: paired_t([1, 2], [1, 2, 3]),

@@ -78,6 +78,13 @@ unknown in a deviation | seeds: 0 | deviations: [{topic: a, report: b, code: c, 
 """Name of the fault | text of the tiny study | what stands there instead | the line to be named | words to be said."""
 
 
+def test_a_cosine_that_would_rise_again_is_refused(tmp_path):
+    period = "outer_schedule: cosine\n  outer_schedule_period: 1"
+    path = write_study(tmp_path, TINY.replace("outer_betas: [0.9, 0.99]", period))
+    with pytest.raises(UserError, match=r"outer_schedule_period is 1, but there are \d+ updates: the rate would rise"):
+        load(path)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_one_line_with_file_and_line_number_and_what_would_be_right(fault: str, tmp_path: Path) -> None:
     old, new, place, said = FAULTS[fault]

@@ -17,7 +17,8 @@ class Navigation:
         reward    = -|position' - goal|           (Euclidean distance, after the move)
         done      = |x' - goal x| < tolerance and |y' - goal y| < tolerance
 
-    Sources: Finn et al. 2017, section 5.3, and their released environment; the replication report, section 3.1.1.
+    Sources: the released environment of Finn et al. 2017 and the replication report, section 3.1.1. A survey gives the
+    reward as the negative squared distance; both codes use the distance.
 
     Shapes:
         tasks: {"goal": [tasks, 2]}

@@ -1,0 +1,44 @@
+"""The README says what is true: its table, its commands, its targets."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness import cli
+from harness.study import read_study
+from reports.export import read_evidence
+from reports.published import load_published
+from reports.tables import markdown_table
+
+PROJECT = Path(cli.PROJECT)
+README = (PROJECT / "README.md").read_text()
+
+
+def test_the_table_is_the_one_of_the_committed_evidence():
+    study = read_study(PROJECT / "suites" / "navigation" / "study.yaml", "paper", cli.REGISTRIES)
+    evidence = read_evidence(PROJECT / "reports" / "evidence" / "navigation.csv")
+    published = load_published(PROJECT / "suites" / "navigation" / "published.yaml")
+    shown = README.split("<!-- table:navigation -->\n")[1].split("<!-- /table:navigation -->")[0]
+    assert shown == markdown_table(evidence, published, list(study.file.methods))
+
+
+def test_the_committed_evidence_is_of_the_runs_that_the_study_now_asks_for():
+    study = read_study(PROJECT / "suites" / "navigation" / "study.yaml", "paper", cli.REGISTRIES)
+    evidence = read_evidence(PROJECT / "reports" / "evidence" / "navigation.csv")
+    seeds = sorted(evidence["seed"].unique())
+    assert set(evidence["run_id"]) == {run.spec.run_id for run in study.plan(seeds)}
+    assert set(evidence["status"]) == {"done"}
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"metarepro ([a-z]+)(?= |`)", README))))
+def test_every_command_of_the_readme_exists(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+    assert "example: metarepro" in capsys.readouterr().out
+
+
+def test_every_target_of_the_readme_exists():
+    targets = set(re.findall(r"^([a-z]+):.*##", (PROJECT / "Makefile").read_text(), flags=re.M))
+    assert set(re.findall(r"make ([a-z]+)", README)) <= targets

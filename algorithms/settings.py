@@ -11,7 +11,7 @@ from harness.api import Settings
 Rate = Annotated[float, Field(ge=0)]
 PositiveRate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Sizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
+Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(strict=False)]
 Betas = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], Field(strict=False)]
 Schedule = Literal["constant", "cosine"]
 

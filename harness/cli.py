@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from harness.worker import Job, Outcome, Report, work
 from suites import SUITES
 
 REGISTRIES = Registries(suites=SUITES, algorithms=ALGORITHMS, rules=RULES)
+Handler = Callable[[argparse.Namespace], int]
 PROJECT = Path(__file__).resolve().parent.parent
 SUITES_FOLDER = PROJECT / "suites"
 EVIDENCE_FOLDER = PROJECT / "reports" / "evidence"
@@ -33,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point. Exit codes: 0 all well, 1 some runs failed, 2 bad input, 130 interrupted."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = options.handler
+    command: Handler = options.handler
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         return command(options)
     except UserError as error:
@@ -81,7 +84,9 @@ def export_evidence(options: argparse.Namespace) -> int:
     from reports.export import write_evidence
 
     study = _study(options)
-    target = Path(options.to) / f"{study.file.study}.csv"
+    if options.to is None and (study.scale != "paper" or study.path.parent.parent != SUITES_FOLDER):
+        raise UserError("only the project's own studies at paper scale go to its committed evidence; say --to FOLDER")
+    target = Path(options.to or EVIDENCE_FOLDER) / f"{study.file.study}.csv"
     written = write_evidence(_records(study, options), target, _command())
     print(f"evidence: {written}\nprovenance: {written.with_suffix('.provenance.json')}")
     return 0
@@ -92,7 +97,7 @@ def print_table(options: argparse.Namespace) -> int:
     from reports.export import read_evidence
     from reports.tables import markdown_table
 
-    study = _study(options)
+    study = read_study(find_study(options.study, SUITES_FOLDER), "paper", REGISTRIES)
     evidence = read_evidence(Path(options.evidence or EVIDENCE_FOLDER / f"{study.file.study}.csv"))
     print(markdown_table(evidence, _published(study), list(study.file.methods)), end="")
     return 0
@@ -167,14 +172,19 @@ def list_studies(options: argparse.Namespace) -> int:
 
 def start_ui(options: argparse.Namespace) -> int:
     """Open MLflow on 127.0.0.1."""
+    from harness.tracking import MLFLOW_ENVIRONMENT
+
     uri = _tracking_uri(options)
-    database = Path(options.results) / "mlflow.db"
+    database = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:") and not database.exists():
-        raise UserError(f"{database}: there is no store yet; `metarepro run navigation` makes it")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+        raise UserError(f"{database}: there is no store yet; `metarepro run` makes it")
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", options.port)) == 0:
+            raise UserError(f"port {options.port} is taken; choose another with --port")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(options.port)]
     print(f"MLflow on http://127.0.0.1:{options.port} over {uri}; Ctrl-C ends it", flush=True)
-    os.execv(sys.executable, command)
+    os.execve(sys.executable, command, MLFLOW_ENVIRONMENT | os.environ)
 
 
 def _study(options: argparse.Namespace) -> Study:
@@ -199,10 +209,14 @@ def _command() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+def _positive(text: str, most: int = 10**6) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
     return int(text)
+
+
+def _port(text: str) -> int:
+    return _positive(text, 65_535)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -212,42 +226,37 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: metarepro reproduce navigation --seeds 0-4",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    shared: dict[str, dict[str, Any]] = {
+        "study": {"nargs": "?", "default": "navigation", "help": "a study's name or file (default: navigation)"},
+        "--scale": {"default": "paper", "help": "a size that the study names, such as paper or smoke (default: paper)"},
+        "--seeds": {"help": "training seeds, such as 0-4 or 0,2,7 (default: the study's own)"},
+        "--results": {"default": "results", "help": "folder for all results (default: results)"},
+        "--tracking-uri": {"help": "MLflow store (default: MLFLOW_TRACKING_URI, else SQLite in the results folder)"},
+    }
 
-    def add(
-        name: str, handler: Callable[[argparse.Namespace], int], text: str, example: str
-    ) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text, epilog=f"example: metarepro {name} {example}")
+    def add(name: str, handler: Handler, text: str, example: str, *arguments: str) -> argparse.ArgumentParser:
+        epilog = f"example: metarepro {name} {example}".rstrip()
+        command = commands.add_parser(name, help=text, description=text, epilog=epilog)
         command.set_defaults(handler=handler)
-        command.add_argument("--results", default="results", help="folder for all results (default: results)")
-        command.add_argument("--scale", default="paper", help="size of the study: paper or smoke (default: paper)")
-        command.add_argument("--tracking-uri", help="MLflow store (default: SQLite in the results folder)")
+        for argument in arguments:
+            command.add_argument(argument, **shared[argument])
         return command
 
-    def add_study(
-        name: str, handler: Callable[[argparse.Namespace], int], text: str, example: str
-    ) -> argparse.ArgumentParser:
-        command = add(name, handler, text, example)
-        command.add_argument(
-            "study", nargs="?", default="navigation", help="a study's name or file (default: navigation)"
-        )
-        command.add_argument("--seeds", help="training seeds, such as 0-4 or 0,2,7 (default: the study's own)")
-        return command
-
-    for name, handler, text, example in (
-        ("reproduce", reproduce, "run what is missing of a study and write its report page", "navigation --seeds 0-4"),
-        ("run", run_study, "run what is missing of a study", "navigation --seeds 0-4 --workers 2"),
-    ):
-        command = add_study(name, handler, text, example)
-        command.add_argument(
-            "--workers", type=_positive, default=os.cpu_count() or 1, help="runs side by side (default: cores)"
-        )
-    add_study("report", write_report, "write the report page of a study from its records", "navigation")
-    export = add_study("export", export_evidence, "write the evidence of a study as CSV", "navigation --seeds 0-19")
-    export.add_argument("--to", default=str(EVIDENCE_FOLDER), help="folder (default: reports/evidence of the project)")
-    table = add_study("table", print_table, "print a study's headline table in Markdown", "navigation")
+    whole = tuple(shared)
+    both = add(
+        "reproduce", reproduce, "run what is missing of a study, write its page", "navigation --seeds 0-4", *whole
+    )
+    run = add("run", run_study, "run what is missing of a study", "navigation --seeds 0-4 --workers 2", *whole)
+    for command in (both, run):
+        cores = os.cpu_count() or 1
+        command.add_argument("--workers", type=_positive, default=cores, help="runs side by side (default: cores)")
+    add("report", write_report, "write the report page of a study from its records", "navigation", *whole)
+    export = add("export", export_evidence, "write the evidence of a study as CSV", "navigation --seeds 0-19", *whole)
+    export.add_argument("--to", help="folder (default: reports/evidence of the project, at paper scale)")
+    table = add("table", print_table, "print a study's headline table in Markdown", "navigation", "study")
     table.add_argument("--evidence", help="evidence file (default: the committed one)")
-    add_study("status", show_status, "list the runs of a study and their states", "navigation")
-    add("list", list_studies, "list the studies", "")
-    ui = add("ui", start_ui, "open MLflow on 127.0.0.1", "--port 5000")
-    ui.add_argument("--port", type=_positive, default=5000, help="port (default: 5000)")
+    add("status", show_status, "list the runs of a study and their states", "navigation", *whole[:4])
+    add("list", list_studies, "list the studies", "", "--scale")
+    ui = add("ui", start_ui, "open MLflow on 127.0.0.1", "--port 5000", "--results", "--tracking-uri")
+    ui.add_argument("--port", type=_port, default=5000, help="port (default: 5000)")
     return parser

@@ -37,12 +37,12 @@ def run_grid(plan: Plan, tracking_uri: str, workers: int, command: str, execute:
         recorded = _mirror(plan, invocation, console)
         invocation.failed = failed > 0
     if recorded:
-        console.print(f"recorded {recorded} finished runs that the store did not have")
+        console.print(f"recorded {recorded} finished run{'s' * (recorded > 1)} that the store did not have")
     if not todo and recorded == 0:
         console.print("nothing to do: every run is done and recorded")
     console.print(f"results: {plan.results / 'runs'}\nMLflow:  {tracking_uri}")
     if failed:
-        console.print(f"{failed} runs failed; `metarepro status {study}` says why, the same command tries them again")
+        console.print(f"failed: {failed}; `metarepro status` says why, the same command tries again")
     return failed
 
 

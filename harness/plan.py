@@ -33,9 +33,8 @@ class Plan:
         """Runs whose evidence no longer matches its checksums: their marker is taken away."""
         damaged = []
         for index, run in enumerate(self.runs):
-            directory = self.directory(run)
-            if directory.done.exists() and not directory.is_finished():
-                directory.done.unlink()
+            if self.statuses[index] == "damaged":
+                self.directory(run).done.unlink()
                 self.statuses[index] = "interrupted"
                 damaged.append(run)
         return damaged
@@ -65,7 +64,7 @@ class Plan:
     def describe(self) -> str:
         """One line: ``30 runs: 12 done, 18 missing``."""
         counts = self.counts()
-        order: tuple[Status, ...] = ("done", "diverged", "failed", "running", "interrupted", "missing")
+        order: tuple[Status, ...] = ("done", "diverged", "failed", "running", "damaged", "interrupted", "missing")
         parts = [f"{counts[status]} {status}" for status in order if counts[status]]
         return f"{len(self.runs)} runs: {', '.join(parts)}"
 

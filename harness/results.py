@@ -86,15 +86,16 @@ class RunDirectory:
         """What ``DONE.json`` says, None if it is not there or not readable."""
         try:
             marker: dict[str, Any] = read_json(self.done)
-            return marker if marker["status"] in FINISHED and isinstance(marker["sha256"], dict) else None
+            whole = marker["status"] in FINISHED and self.manifest.name in marker["sha256"]
+            return marker if whole else None
         except (UserError, KeyError, TypeError):
             return None
 
     def status(self) -> Status:
         """State of the run, from its files and its lock alone."""
-        if (marker := self._marker()) is not None:
-            status: Status = marker["status"]
-            return status
+        if self.done.exists():
+            marker = self._marker()
+            return marker["status"] if marker is not None and self.is_finished() else "damaged"
         if not self.folder.exists():
             return "missing"
         if (self.folder / ".lock").exists():

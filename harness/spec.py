@@ -14,7 +14,7 @@ HARNESS_VERSION = 1
 """Goes up when a change of the harness itself (streams, rollout, meta-test, adaptation rules) moves numbers."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -29,10 +29,10 @@ class Component(Settings):
 class Budget(Settings):
     """How much a run trains, and on how many threads."""
 
-    meta_iterations: Annotated[int, Field(ge=0)]
+    meta_iterations: Annotated[int, Field(ge=0, le=10**9)]
     meta_batch_size: Count
     episodes_per_task: Count
-    threads: Count = 1
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """Intra-operation threads: they can change the last bit of a sum, so they are part of the spec."""
 
 
@@ -85,5 +85,6 @@ class PlannedRun(Settings):
     spec: RunSpec
 
 
-Status = Literal["missing", "running", "interrupted", "done", "diverged", "failed"]
-"""State of a planned run. ``interrupted``: it has begun, has a checkpoint perhaps, and nobody works on it."""
+Status = Literal["missing", "running", "interrupted", "done", "diverged", "failed", "damaged"]
+"""State of a planned run. ``interrupted``: it has begun, has a checkpoint perhaps, and nobody works on it. ``damaged``:
+it was finished, and its files are no longer those that it left."""

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field
 
 from harness.api import Registries, Settings
 from harness.errors import UserError
 from harness.spec import Budget, Component, Count, Evaluation, Name, PlannedRun, Protocol, RunSpec
+from harness.validation import holds, nearest, validated
 from harness.yaml_source import Location, Source, extend, merge, read_yaml
 
-SeedText = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+
+def _seed_text(value: Any) -> str:
+    if type(value) not in (int, str):
+        raise ValueError('seeds are text such as "0-4" or "0,2,7"')
+    return str(value)
+
+
+SeedText = Annotated[str, BeforeValidator(_seed_text)]
 
 
 class MethodEntry(Settings):
@@ -86,7 +93,7 @@ class Study:
         if not isinstance(scales, dict) or not scales:
             raise UserError(f"{source.where(('scales',))}: 'scales' must name at least one scale, such as paper: {{}}")
         if scale not in scales:
-            raise UserError(f"{source.where(('scales',))}: unknown scale {scale!r}{_nearest(scale, scales)}")
+            raise UserError(f"{source.where(('scales',))}: unknown scale {scale!r}{nearest(scale, scales)}")
         self.scale = scale
         self.path = source.path
         self._source = source
@@ -95,7 +102,7 @@ class Study:
         if not isinstance(self._patch, dict):
             where = source.where(("scales", scale))
             raise UserError(f"{where}: scales.{scale}: expected a mapping, found {str(self._patch)[:80]!r}")
-        self.file = _validated(StudyFile, merge(source.data, self._patch), source, (), self._patch_location)
+        self.file = validated(StudyFile, merge(source.data, self._patch), source, (), self._patch_location)
         self.seeds = parse_seeds(self.file.seeds, self._where(("seeds",)))
         self._runs_of_seed(self.seeds[0])  # refuse a bad setting now, not in the middle of the grid
 
@@ -143,7 +150,7 @@ class Study:
         updates: int = 0,
     ) -> Component:
         if name not in registry:
-            raise UserError(f"{self._where(location)}: unknown {kind} {name!r}{_nearest(name, registry)}")
+            raise UserError(f"{self._where(location)}: unknown {kind} {name!r}{nearest(name, registry)}")
         declaration = registry[name]
         settings = self._layered(declaration.settings, layers, updates)
         return Component(name=name, version=declaration.version, settings=settings.model_dump(mode="json"))
@@ -153,7 +160,7 @@ class Study:
         if entry.rule not in self._registries.rules:
             known = self._registries.rules
             raise UserError(
-                f"{self._where((*location, 'rule'))}: unknown rule {entry.rule!r}{_nearest(entry.rule, known)}"
+                f"{self._where((*location, 'rule'))}: unknown rule {entry.rule!r}{nearest(entry.rule, known)}"
             )
         layers = [((*location, "settings"), entry.settings)]
         settings = self._layered(self._registries.rules[entry.rule], layers, entry.updates)
@@ -169,16 +176,16 @@ class Study:
             merged = merge(merged, block)
 
         def locate(path: Location) -> Location:
-            holders = [place for place, block in layers if path and _holds(block, path)]
+            holders = [place for place, block in layers if path and holds(block, path)]
             return (*(holders[-1] if holders else layers[0][0]), *path)
 
-        return _validated(
+        return validated(
             schema, merged, self._source, (), lambda path: self._patch_location(locate(path)), {"updates": updates}
         )
 
     def _patch_location(self, location: Location) -> Location:
         """Where a value came from: the scale's patch, if it has the key, or the body of the file."""
-        return ("scales", self.scale, *location) if location and _holds(self._patch, location) else location
+        return ("scales", self.scale, *location) if location and holds(self._patch, location) else location
 
     def _where(self, location: Location) -> str:
         return self._source.where(self._patch_location(location))
@@ -222,7 +229,7 @@ def find_study(name: str, suites: Path) -> Path:
         return known[name]
     if name.endswith((".yaml", ".yml")):
         return Path(name)
-    raise UserError(f"unknown study {name!r}{_nearest(name, known)}; or give the path of a .yaml file")
+    raise UserError(f"unknown study {name!r}{nearest(name, known)}; or give the path of a .yaml file")
 
 
 def parse_seeds(text: str, where: str = "--seeds") -> list[int]:
@@ -239,60 +246,3 @@ def parse_seeds(text: str, where: str = "--seeds") -> list[int]:
             raise UserError(f"{where}: {part.strip()!r} is too large; seeds are below 2^31, at most 100000 at once")
         seeds.update(range(int(low), last + 1))
     return sorted(seeds)
-
-
-def _holds(block: Any, path: Location) -> bool:
-    for key in path:
-        inside = key in block if isinstance(block, dict) else isinstance(block, list) and key in range(len(block))
-        if not inside:
-            return False
-        block = block[key]
-    return True
-
-
-def _nearest(name: Any, known: Iterable[str]) -> str:
-    """A hint: the nearest valid name, or all of them."""
-    options = sorted(str(option) for option in known)
-    close = difflib.get_close_matches(str(name), options, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(options)}"
-
-
-def _validated(
-    schema: type[BaseModel],
-    data: Any,
-    source: Source,
-    prefix: Location,
-    locate: Any,
-    context: dict[str, Any] | None = None,
-) -> Any:
-    try:
-        return schema.model_validate(data, context=context)
-    except ValidationError as error:
-        # A misspelt key is also a missing one: the misspelling is the better message.
-        first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
-        path: Location = tuple(part for part in first["loc"] if part != "[key]")
-        key = ".".join(map(str, (*prefix, *path)))
-        if first["type"] == "extra_forbidden":
-            model = _model_at(schema, path[:-1])
-            hint = _nearest(path[-1], model.model_fields) if model else ""
-            message = f"unknown key {key!r}{hint}"
-        elif first["type"] == "missing":
-            message = f"missing key {key!r}"
-        else:
-            reason = first["msg"].removeprefix("Value error, ")
-            message = f"{key}: {reason[:1].lower()}{reason[1:]}, found {str(first['input'])[:80]!r}" if key else reason
-        raise UserError(f"{source.where(locate(path))}: {message}") from None
-
-
-def _model_at(schema: type[BaseModel], path: Location) -> type[BaseModel] | None:
-    """The settings class at ``path`` below ``schema``, stepping through mappings of settings."""
-    model: Any = schema
-    for key in path:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            if key not in model.model_fields:
-                return None
-            model = model.model_fields[str(key)].annotation
-        else:  # a mapping or a list of settings, and the name or the place of one of them
-            inner = [a for a in getattr(model, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)]
-            model = inner[0] if inner else None
-    return model if isinstance(model, type) and issubclass(model, BaseModel) else None

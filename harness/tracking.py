@@ -33,6 +33,16 @@ FLUSH_S = 5.0
 MAX_PARAM_LENGTH = 6000
 
 
+MLFLOW_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+"""Set before MLflow is imported, unless the user's environment says otherwise: nothing is sent anywhere, a dead server
+is noticed soon, and the UI starts no workers that it does not need."""
+
+
 def default_uri(results: Path) -> str:
     """SQLite under the results folder."""
     return f"sqlite:///{(results / 'mlflow.db').resolve()}"
@@ -52,9 +62,8 @@ class Store:
         if self._client is None:
             import logging
 
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-            os.environ.setdefault("MLFLOW_DISABLE_AGENT_SKILLS_HINT", "true")
+            for name, value in MLFLOW_ENVIRONMENT.items():
+                os.environ.setdefault(name, value)
             from mlflow.tracking import MlflowClient
 
             for name in ("mlflow", "alembic"):
@@ -70,6 +79,8 @@ class Store:
         Errors: a server that does not answer, a database that cannot be opened.
         """
         self.require_reachable()
+        local = self.uri.startswith("sqlite:")
+        artifacts = (self._results / "artifacts" / study).resolve().as_uri() if local else None
         try:
             with FileLock(self._results / ".mlflow.lock", timeout=120):
                 found = self.client.get_experiment_by_name(study)
@@ -78,9 +89,13 @@ class Store:
                         raise UserError(
                             f"{self.uri}: the experiment {study!r} was deleted; restore it or use another store"
                         )
+                    if self.uri == default_uri(self._results) and found.artifact_location != artifacts:
+                        raise UserError(
+                            f"{self._results}: this results folder was moved or copied, and its MLflow store still "
+                            f"writes to {found.artifact_location}; delete {self._results / 'mlflow.db'}, and the same "
+                            "command makes it anew from runs/"
+                        )
                     return str(found.experiment_id)
-                local = self.uri.startswith("sqlite:")
-                artifacts = (self._results / "artifacts" / study).resolve().as_uri() if local else None
                 return str(self.client.create_experiment(study, artifact_location=artifacts))
         except UserError:
             raise

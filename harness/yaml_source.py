@@ -78,7 +78,8 @@ def extend(parent: Source, child: Source) -> Source:
 
 
 def merge(under: Any, over: Any) -> Any:
-    """``over`` on top of ``under``: mappings merge key by key, everything else is replaced."""
+    """``over`` on top of ``under``: mappings merge key by key, null drops a key, everything else is replaced."""
     if not (isinstance(under, dict) and isinstance(over, dict)):
         return over
-    return under | {key: merge(under[key], value) if key in under else value for key, value in over.items()}
+    merged = under | {key: merge(under[key], value) if key in under else value for key, value in over.items()}
+    return {key: value for key, value in merged.items() if not (value is None and under.get(key) is not None)}

@@ -22,6 +22,8 @@ from reports.study_info import StudyInfo
 def build(records: Records, study_info: StudyInfo, published: Published, out_dir: Path) -> Path:
     """Write `<out_dir>/<study>.html` and the folder `<out_dir>/<study>/` with its CSV and SVG files; returns the page.
 
+    At another scale than `paper` both are called `<study>_<scale>`, so that a smoke test never replaces a replication.
+
     Only runs of the study's setting are used. Missing, diverged and unfinished runs are stated on the page.
 
     Errors: UserError where out_dir cannot be written.
@@ -46,8 +48,8 @@ def build(records: Records, study_info: StudyInfo, published: Published, out_dir
     }
     text = environment().get_template("page.html").render(context)
     for name, content in sorted(files.items()):
-        write_atomic(out_dir / study_info.name / name, content.encode())
-    page = out_dir / f"{study_info.name}.html"
+        write_atomic(out_dir / study_info.stem / name, content.encode())
+    page = out_dir / f"{study_info.stem}.html"
     write_atomic(page, text.encode())
     return page
 

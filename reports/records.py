@@ -27,6 +27,9 @@ FINISHED = ("done", "diverged")
 _INFINITE = 1e300  # MLflow stores an infinite metric as the largest finite number
 
 
+REBUILD = "delete mlflow.db in the results folder and run `metarepro run` again: it is made anew from runs/"
+
+
 @dataclass(frozen=True)
 class Records:
     """The recorded runs of one study at one scale.
@@ -110,13 +113,13 @@ def _found(tracking_uri: str, study: str) -> tuple[Any, pd.DataFrame]:
 
 def _open(tracking_uri: str, study: str) -> tuple[Any, str]:
     """An MLflow client and the study's experiment; refuses a SQLite file that MLflow would have to create."""
-    hint = f"`metarepro run {study}` makes it"
+    hint = f"`metarepro run` on study {study}, with the same --results, makes it"
     if tracking_uri.startswith("sqlite:///"):
         path = Path(tracking_uri.removeprefix("sqlite:///"))
         if not path.is_file():
             raise UserError(f"no run store at {path}; {hint}")
         if not _is_mlflow_store(path):
-            raise UserError(f"{path} is not an MLflow store; {hint}")
+            raise UserError(f"{path} is not an MLflow store; {REBUILD}")
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=tracking_uri)
@@ -230,7 +233,10 @@ def _artifact(run: dict[Hashable, Any], name: str, tracking_uri: str) -> bytes |
 
 def _manifest(run: dict[Hashable, Any], tracking_uri: str) -> dict[str, Any]:
     content = _artifact(run, "manifest.json", tracking_uri) if run["status"] in FINISHED else None
-    return dict(json.loads(content)) if content else {}
+    try:
+        return dict(json.loads(content)) if content else {}
+    except (ValueError, TypeError):
+        raise UserError(f"{run['artifacts']}/manifest.json is damaged; {REBUILD}") from None
 
 
 def _returns(runs: pd.DataFrame, tracking_uri: str) -> pd.DataFrame:
@@ -242,10 +248,13 @@ def _returns(runs: pd.DataFrame, tracking_uri: str) -> pd.DataFrame:
             if run["status"] == "done":
                 raise UserError(
                     f"run {run['run_id']} ({run['method']}, seed {run['seed']}) is marked done, but {run['artifacts']} "
-                    "holds no returns.parquet; was the results folder moved?"
+                    f"holds no returns.parquet; {REBUILD}"
                 )
             continue
-        frame = pd.read_parquet(io.BytesIO(content))
+        try:
+            frame = pd.read_parquet(io.BytesIO(content))
+        except (ValueError, OSError):
+            raise UserError(f"{run['artifacts']}/returns.parquet is damaged; {REBUILD}") from None
         missing = sorted(set(RETURN_COLUMNS) - set(frame.columns))
         if missing:
             raise UserError(f"{run['artifacts']}/returns.parquet lacks the columns {', '.join(missing)}")

@@ -45,6 +45,11 @@ class StudyInfo:
     commands: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def stem(self) -> str:
+        """Name of the page and its folder; another scale than `paper` has its own."""
+        return self.name if self.scale == "paper" else f"{self.name}_{self.scale}"
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The method labels, in order."""
         return tuple(method.label for method in self.methods)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.errors import UserError
 from reports.published import Comparison, Published, ResultsTable
 from reports.statistics import prediction_interval, t_interval
 from reports.study_info import StudyInfo
@@ -150,7 +151,16 @@ def markdown_table(
     one more seed is marked with *.
     """
     comparison = next(c for c in published.comparisons if c.id == comparison_id)
-    mine = evidence[evidence["study"].eq(comparison.study) & evidence["setting"].eq(comparison.setting)]
+    mine = evidence[
+        evidence["study"].eq(comparison.study)
+        & evidence["setting"].eq(comparison.setting)
+        & evidence["scale"].eq("paper")
+    ]
+    if mine.empty:
+        raise UserError(
+            f"the evidence has no paper-scale run of study {comparison.study}, setting {comparison.setting}, which is "
+            f"what {comparison.title} is set beside"
+        )
     table = beside_paper(mine, published, comparison, labels)
     table = table[table["protocol"].eq(comparison.protocol)]
     steps = sorted(table["step"].unique())

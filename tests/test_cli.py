@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -199,7 +200,7 @@ def test_a_failing_run_ends_neither_the_grid_nor_its_own_chances(
     assert run_in_process("run", study, results) == 1
     captured = capsys.readouterr()
     assert "failed: maml seed 0: RuntimeError: out of [bold]paint" in captured.out
-    assert "1 runs failed" in captured.out
+    assert "failed: 1; " in captured.out
     assert str(results / "runs") in captured.out
     assert "Traceback" not in captured.out + captured.err
     assert [directory(results, run).status() for run in _planned(study)] == ["failed", "done"]
@@ -255,3 +256,22 @@ def test_an_interrupt_is_said_without_a_traceback(study: Path, results: Path, mo
     assert [directory(results, run).status() for run in _planned(study)] == ["interrupted", "missing"]
     monkeypatch.undo()
     assert run_in_process("run", study, results) == 0
+
+
+def test_only_the_projects_own_paper_runs_go_to_its_committed_evidence(study: Path, results: Path, capsys: Any) -> None:
+    for arguments in (["export", "navigation", "--scale", "smoke"], ["export", str(study)]):
+        assert cli.main([*arguments, "--results", str(results)]) == 2
+        assert "say --to FOLDER" in capsys.readouterr().err
+
+
+def test_a_port_is_a_free_port(results: Path, capsys: Any) -> None:
+    (results / "mlflow.db").touch()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert cli.main(["ui", "--results", str(results), "--port", str(port)]) == 2
+    assert "is taken" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["ui", "--port", "99999"])
+    assert stop.value.code == 2

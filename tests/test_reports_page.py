@@ -17,6 +17,7 @@ from reports.markup import marked
 from reports.page import build, ranges
 from reports.published import load_published
 from reports.records import Records
+from reports.study_info import StudyInfo
 from reports.tables import beside_paper, markdown_table, ours, protocol_table
 from tests.reference.synthetic_runs import METHODS, study_info, synthetic_records
 
@@ -29,7 +30,7 @@ def rows_of(means: dict[tuple[str, int], float], step: int = 0, sd: float = 2.0)
     rows = [
         {
             "method": method, "seed": seed, "protocol": "ulm", "step": step, "mean_return": mean, "sd_over_tasks": sd,
-            "tasks": 40, "status": "done", "study": "navigation", "setting": "ulm",
+            "tasks": 40, "status": "done", "study": "navigation", "setting": "ulm", "scale": "paper",
         }
         for (method, seed), mean in means.items()
     ]  # fmt: skip
@@ -204,3 +205,14 @@ def test_reports_import_without_torch_and_mlflow():
     code = "import sys, reports.page, reports.records; print('torch' in sys.modules, 'mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_a_smoke_test_never_replaces_the_page_of_a_replication():
+    names = [StudyInfo("navigation", "t", "ulm", scale, (), ()).stem for scale in ("paper", "smoke")]
+    assert names == ["navigation", "navigation_smoke"]
+
+
+def test_the_markdown_table_refuses_evidence_that_is_not_what_it_is_set_beside():
+    smoke = rows_of({("maml", 0): -10.0}).assign(scale="smoke")
+    with pytest.raises(UserError, match="no paper-scale run of study navigation"):
+        markdown_table(smoke, PUBLISHED, ["maml"])

@@ -107,7 +107,7 @@ def test_runs_that_must_not_be_averaged_are_refused(editable, tag, value, run_id
 
 def test_a_store_that_is_missing_foreign_or_empty_is_refused_and_not_created(tmp_path, store):
     missing = tmp_path / "results" / "mlflow.db"
-    with pytest.raises(UserError, match="metarepro run navigation"):
+    with pytest.raises(UserError, match="`metarepro run` on study navigation"):
         load(f"sqlite:///{missing}", "navigation", "paper")
     assert not missing.parent.exists()
     foreign = tmp_path / "notes.txt"

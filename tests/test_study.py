@@ -62,7 +62,7 @@ seeds backwards | seeds: 0 | seeds: 3-1 | seeds: 3-1 | '3-1' & 0-4 or 0,2,7
 bad seeds in a scale | paper: {} | paper: {seeds: 3-1} | paper: { | '3-1'
 no seeds | seeds: 0 | seeds: '' | seeds: '' | ''
 negative seed | seeds: 0 | seeds: -1 | seeds: -1 | '-1'
-seeds as a list | seeds: 0 | seeds: [0, 1] | seeds: [0, 1] | seeds: input
+seeds as a list | seeds: 0 | seeds: [0, 1] | seeds: [0, 1] | seeds: seeds are text such as
 the same run twice |   random: |   again: {algorithm: maml}\n  random: | again: | 'maml' and 'again' are the same run
 scale that is no mapping | paper: {} | paper: 3 | paper: 3 | scales.paper
 bad value in a scale | paper: {} | paper: {budget: {meta_batch_size: -2}} | paper: { | meta_batch_size & -2
@@ -154,6 +154,14 @@ def test_extends_merges_key_by_key_and_replaces_lists(tmp_path: Path) -> None:
     assert study.file.title == "A study for the tests"
     assert (maml["actor_hidden_sizes"], maml["critic_hidden_sizes"]) == ([5, 5], [3])
     assert (maml["adaptation_steps"], random["adaptation_steps"]) == (2, 0)
+
+
+def test_null_drops_what_the_parent_has(tmp_path: Path) -> None:
+    write_study(tmp_path, TINY, "parent.yaml")
+    parent = load(tmp_path / "parent.yaml").file
+    child = load(write_study(tmp_path, "extends: parent.yaml\nstudy: child\nmethods: {random: null}\n")).file
+    assert "random" in parent.methods
+    assert set(child.methods) == set(parent.methods) - {"random"}
 
 
 def test_extends_looks_beside_the_file_that_says_it(tmp_path: Path) -> None:

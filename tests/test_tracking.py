@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -259,3 +263,27 @@ def test_an_experiment_that_was_deleted_in_the_ui_is_said_in_one_line_or_restore
     error = capsys.readouterr().err
     assert (code, len(error.splitlines())) in {(0, 0), (2, 1)}
     assert code == 0 or "deleted" in error
+
+
+def test_a_copied_results_folder_does_not_write_into_the_original(tmp_path: Path, capsys: Any) -> None:
+    study, results = write_study(tmp_path), new_results(tmp_path / "results")
+    assert run_in_process("run", study, results) == 0
+    before = sorted(path for path in (results / "artifacts").rglob("*"))
+    copy = tmp_path / "copy"
+    shutil.copytree(results, copy)
+    capsys.readouterr()
+    assert run_in_process("run", study, copy) == 2
+    assert "was moved or copied" in capsys.readouterr().err
+    (copy / "mlflow.db").unlink()  # a fresh process: this one still holds the deleted file open
+    assert metarepro("run", str(study), "--results", str(copy)).returncode == 0
+    assert sorted(path for path in (results / "artifacts").rglob("*")) == before
+    assert _children(copy).keys() == _children(results).keys()
+
+
+def test_nothing_is_sent_anywhere() -> None:
+    assert harness.tracking.MLFLOW_ENVIRONMENT["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    command = "from harness.tracking import Store; Store('sqlite://', None).client; import os; "
+    command += "from mlflow.telemetry.utils import is_telemetry_disabled; print(is_telemetry_disabled())"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
+    shown = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, env=environment, check=True)
+    assert shown.stdout.strip() == "True"

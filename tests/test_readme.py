@@ -42,3 +42,12 @@ def test_every_command_of_the_readme_exists(command, capsys):
 def test_every_target_of_the_readme_exists():
     targets = set(re.findall(r"^([a-z]+):.*##", (PROJECT / "Makefile").read_text(), flags=re.M))
     assert set(re.findall(r"make ([a-z]+)", README)) <= targets
+
+
+def test_the_study_of_the_readme_reads_and_differs_as_it_says(tmp_path):
+    example = README.split("```yaml\n")[1].split("```")[0].replace("suites/", f"{PROJECT}/suites/")
+    (tmp_path / "hotter.yaml").write_text(example)
+    study = read_study(tmp_path / "hotter.yaml", "paper", cli.REGISTRIES)
+    assert (study.file.study, study.seeds) == ("hotter", list(range(10)))
+    assert list(study.file.methods) == ["fomaml", "maml", "maml_elementwise", "pretrained"]
+    assert {run.spec.algorithm.settings["actor_inner_lr"] for run in study.plan()} == {0.5}

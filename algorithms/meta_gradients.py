@@ -29,7 +29,7 @@ class Adapting(Protocol):
 
     def outer_loss(self, params: Params, samples: Samples) -> Tensor: ...
 
-    def adaptation(self, params: Params, samples: Samples, differentiable: bool) -> Params: ...
+    def adaptation(self, params: Params, samples: Samples) -> Params: ...
 
 
 MetaGradient = Callable[[Adapting, Params, MetaBatch], Params]
@@ -45,13 +45,12 @@ def second_order(learner: Adapting, params: Params, data: MetaBatch) -> Params:
     """
 
     def of_block(block: slice) -> Params:
-        leaves = _leaves(_repeat(params, block))
-        adapted = leaves
+        leaves = adapted = _leaves(_repeat(params, block))
         for samples in data.pre_update:
-            adapted = learner.adaptation(adapted, samples.slice_tasks(block), differentiable=True)
+            adapted = learner.adaptation(adapted, samples.slice_tasks(block))
         return _gradients(learner.outer_loss(adapted, data.post_update.slice_tasks(block)), leaves)
 
-    return _mean_over_tasks(of_block, data)
+    return _mean(_by_blocks(of_block, data.post_update))
 
 
 def first_order(learner: Adapting, params: Params, data: MetaBatch) -> Params:
@@ -60,11 +59,7 @@ def first_order(learner: Adapting, params: Params, data: MetaBatch) -> Params:
     ∇_θ L(θ_k) ≈ ∇_{θ_k} L(θ_k)          (Finn et al. 2017, section 5.2; the replication report, eq. 2.4)
     """
 
-    def of_block(block: slice) -> Params:
-        leaves = _leaves({name: tensor[block] for name, tensor in data.adapted.items()})
-        return _gradients(learner.outer_loss(leaves, data.post_update.slice_tasks(block)), leaves)
-
-    return _mean_over_tasks(of_block, data)
+    return _mean(task_gradients(learner.outer_loss, data.adapted, data.post_update))
 
 
 def elementwise(learner: Adapting, params: Params, data: MetaBatch) -> Params:
@@ -75,17 +70,22 @@ def elementwise(learner: Adapting, params: Params, data: MetaBatch) -> Params:
     The code differentiates the inner *loss* a second time, not its gradient, and multiplies element by element. Defined
     for one adaptation step.
     """
-    settings = learner.settings
+    settings, samples = learner.settings, data.pre_update[0]
+    everywhere = _repeat(params, slice(0, samples.weights.shape[0]))
+    before = task_gradients(learner.inner_loss, everywhere, samples)
+    after = task_gradients(learner.outer_loss, data.adapted, data.post_update)
+    rate = {name: rate_of(name, settings.actor_inner_lr, settings.critic_inner_lr) for name in params}
+    return _mean({name: after[name] * (1.0 - rate[name] * before[name]) for name in params})
+
+
+def task_gradients(loss: Callable[[Params, Samples], Tensor], params: Params, samples: Samples) -> Params:
+    """Gradient of every task's own loss in its own parameters, without a graph; params and result [tasks, ...]."""
 
     def of_block(block: slice) -> Params:
-        leaves = _leaves(_repeat(params, block))
-        before = _gradients(learner.inner_loss(leaves, data.pre_update[0].slice_tasks(block)), leaves)
-        adapted = _leaves({name: tensor[block] for name, tensor in data.adapted.items()})
-        after = _gradients(learner.outer_loss(adapted, data.post_update.slice_tasks(block)), adapted)
-        rate = {name: rate_of(name, settings.actor_inner_lr, settings.critic_inner_lr) for name in params}
-        return {name: after[name] * (1.0 - rate[name] * before[name]) for name in params}
+        leaves = _leaves({name: tensor[block] for name, tensor in params.items()})
+        return _gradients(loss(leaves, samples.slice_tasks(block)), leaves)
 
-    return _mean_over_tasks(of_block, data)
+    return _by_blocks(of_block, samples)
 
 
 def _repeat(params: Params, block: slice) -> Params:
@@ -101,6 +101,10 @@ def _gradients(losses: Tensor, leaves: Params) -> Params:
     return dict(zip(leaves, torch.autograd.grad(losses.sum(), list(leaves.values())), strict=True))
 
 
-def _mean_over_tasks(of_block: Callable[[slice], Params], data: MetaBatch) -> Params:
-    per_block = [of_block(block) for block in blocks(data.post_update.weights.shape[0])]
-    return {name: torch.cat([gradients[name] for gradients in per_block]).mean(0) for name in per_block[0]}
+def _by_blocks(of_block: Callable[[slice], Params], samples: Samples) -> Params:
+    per_block = [of_block(block) for block in blocks(samples.weights.shape[0])]
+    return {name: torch.cat([gradients[name] for gradients in per_block]) for name in per_block[0]}
+
+
+def _mean(gradients: Params) -> Params:
+    return {name: tensor.mean(0) for name, tensor in gradients.items()}

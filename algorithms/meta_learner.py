@@ -8,11 +8,11 @@ import torch
 from torch import Generator, Tensor
 
 from algorithms.adaptation import AdamRule, InnerRule
-from algorithms.meta_gradients import MetaGradient
+from algorithms.meta_gradients import MetaGradient, task_gradients
 from algorithms.networks import Params
 from algorithms.optimisers import Adam, gradient_step
 from algorithms.policies import Critic, GaussianPolicy
-from algorithms.samples import Samples, blocks, make_samples, per_task
+from algorithms.samples import Samples, make_samples, per_task
 from algorithms.settings import AdamSettings, GradientMethodSettings
 from algorithms.surrogates import score_function, value_regression
 from harness.api import AdaptationRule, MetaBatch, Metrics, Settings, State, Suite, Trajectories
@@ -66,10 +66,10 @@ class MetaLearner:
         """The same loss, on post-update samples and adapted parameters."""
         return self.inner_loss(params, samples)
 
-    def adaptation(self, params: Params, samples: Samples, differentiable: bool) -> Params:
-        """One inner step θ' = θ - α ∇L(θ) on parameters [tasks, ...] that require gradients."""
+    def adaptation(self, params: Params, samples: Samples) -> Params:
+        """One inner step θ' = θ - α ∇L(θ), differentiable, on parameters [tasks, ...] that require gradients."""
         loss = self.inner_loss(params, samples).sum()
-        gradients = torch.autograd.grad(loss, list(params.values()), create_graph=differentiable)
+        gradients = torch.autograd.grad(loss, list(params.values()), create_graph=True)
         named = dict(zip(params, gradients, strict=True))
         return gradient_step(params, named, self.settings.actor_inner_lr, self.settings.critic_inner_lr)
 
@@ -81,12 +81,7 @@ class MetaLearner:
             return gradient_step(params, gradients, self.settings.actor_inner_lr, self.settings.critic_inner_lr)
 
     def _inner_gradients(self, params: Params, samples: Samples) -> Params:
-        per_block: list[tuple[Tensor, ...]] = []
-        for block in blocks(samples.weights.shape[0]):
-            leaves = {name: tensor[block].detach().clone().requires_grad_() for name, tensor in params.items()}
-            loss = self.inner_loss(leaves, samples.slice_tasks(block)).sum()
-            per_block.append(torch.autograd.grad(loss, list(leaves.values())))
-        return {name: torch.cat(parts) for name, parts in zip(params, zip(*per_block, strict=True), strict=True)}
+        return task_gradients(self.inner_loss, params, samples)
 
     def meta_update(self, state: State, data: MetaBatch, iteration: int) -> tuple[State, Metrics]:
         """One outer Adam step on the meta-gradient averaged over tasks."""

@@ -77,10 +77,6 @@ class Trajectories(NamedTuple):
         """Number of steps per episode, [tasks, episodes]."""
         return self.valid.sum(-1)
 
-    def slice_tasks(self, tasks: slice) -> Trajectories:
-        """The same trajectories for some of the tasks."""
-        return Trajectories(*(tensor[tasks] for tensor in self))
-
 
 class Suite(Protocol):
     """A family of tasks, simulated for all tasks and episodes at once."""

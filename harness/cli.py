@@ -15,7 +15,9 @@ from algorithms import ALGORITHMS, RULES
 from harness.api import Registries
 from harness.errors import UserError
 from harness.plan import Plan, require_runs
+from harness.spec import PlannedRun
 from harness.study import Study, find_study, parse_seeds, read_study, study_files
+from harness.tracking import Store, default_uri, set_mlflow_environment
 from harness.worker import Job, Outcome, Report, work
 from suites import SUITES
 
@@ -36,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     command: Handler = options.handler
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    set_mlflow_environment()
     try:
         return command(options)
     except UserError as error:
@@ -111,11 +113,10 @@ def _published(study: Study) -> Any:
 
 
 def _records(study: Study, options: argparse.Namespace) -> Any:
-    from harness.tracking import Store
     from reports.records import load
 
     Store(_tracking_uri(options), Path(options.results)).require_reachable()
-    runs = _plan(study, options).runs
+    runs = _runs(study, options)
     seeds = sorted({run.spec.seed for run in runs})
     return load(
         _tracking_uri(options), study.file.study, study.scale, seeds=seeds, setting=study.file.setting,
@@ -135,7 +136,7 @@ def _study_info(study: Study, options: argparse.Namespace) -> Any:
         setting=file.setting,
         scale=study.scale,
         methods=tuple(MethodInfo(label, entry.description) for label, entry in file.methods.items()),
-        seeds=tuple(sorted({run.spec.seed for run in _plan(study, options).runs})),
+        seeds=tuple(sorted({run.spec.seed for run in _runs(study, options)})),
         deviations=tuple(Deviation(d.topic, d.report, d.code, d.here) for d in file.deviations),
         commands={
             "run": f"metarepro run {options.study}{size}",
@@ -172,8 +173,6 @@ def list_studies(options: argparse.Namespace) -> int:
 
 def start_ui(options: argparse.Namespace) -> int:
     """Open MLflow on 127.0.0.1."""
-    from harness.tracking import MLFLOW_ENVIRONMENT
-
     uri = _tracking_uri(options)
     database = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:") and not database.exists():
@@ -184,24 +183,25 @@ def start_ui(options: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(options.port)]
     print(f"MLflow on http://127.0.0.1:{options.port} over {uri}; Ctrl-C ends it", flush=True)
-    os.execve(sys.executable, command, MLFLOW_ENVIRONMENT | os.environ)
+    os.execv(sys.executable, command)
 
 
 def _study(options: argparse.Namespace) -> Study:
     return read_study(find_study(options.study, SUITES_FOLDER), options.scale, REGISTRIES)
 
 
+def _runs(study: Study, options: argparse.Namespace) -> list[PlannedRun]:
+    return require_runs(study.plan(None if options.seeds is None else parse_seeds(options.seeds)))
+
+
 def _plan(study: Study, options: argparse.Namespace) -> Plan:
-    seeds = None if options.seeds is None else parse_seeds(options.seeds)
     try:
-        return Plan(study, require_runs(study.plan(seeds)), Path(options.results))
+        return Plan(study, _runs(study, options), Path(options.results))
     except OSError as error:
         raise UserError(f"{options.results}: the results folder cannot be read ({error.strerror})") from None
 
 
 def _tracking_uri(options: argparse.Namespace) -> str:
-    from harness.tracking import default_uri
-
     return options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(Path(options.results))
 
 

@@ -9,7 +9,6 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,6 @@ def provenance(command: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "command": command,
         "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "executable": Path(sys.argv[0]).name,
     }
 
 

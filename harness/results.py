@@ -76,26 +76,25 @@ class RunDirectory:
 
     def is_finished(self) -> bool:
         """Marker there, and every file as it was when the marker was written."""
-        marker = self._marker()
-        return marker is not None and all(
-            (self.folder / name).exists() and sha256((self.folder / name).read_bytes()) == checksum
-            for name, checksum in marker["sha256"].items()
-        )
+        return self._finished_status() is not None
 
-    def _marker(self) -> dict[str, Any] | None:
-        """What ``DONE.json`` says, None if it is not there or not readable."""
+    def _finished_status(self) -> Status | None:
+        """The status in ``DONE.json``; None if it is not there, not readable, or no longer true of the files."""
         try:
-            marker: dict[str, Any] = read_json(self.done)
-            whole = marker["status"] in FINISHED and self.manifest.name in marker["sha256"]
-            return marker if whole else None
-        except (UserError, KeyError, TypeError):
+            marker = read_json(self.done)
+            status, checksums = marker["status"], marker["sha256"]
+            if status not in FINISHED or self.manifest.name not in checksums:
+                return None
+            paths = [(self.folder / name, checksum) for name, checksum in checksums.items()]
+        except (UserError, KeyError, TypeError, AttributeError):
             return None
+        whole = all(path.exists() and sha256(path.read_bytes()) == checksum for path, checksum in paths)
+        return status if whole else None
 
     def status(self) -> Status:
         """State of the run, from its files and its lock alone."""
         if self.done.exists():
-            marker = self._marker()
-            return marker["status"] if marker is not None and self.is_finished() else "damaged"
+            return self._finished_status() or "damaged"
         if not self.folder.exists():
             return "missing"
         if (self.folder / ".lock").exists():

@@ -102,7 +102,7 @@ class Study:
         if not isinstance(self._patch, dict):
             where = source.where(("scales", scale))
             raise UserError(f"{where}: scales.{scale}: expected a mapping, found {str(self._patch)[:80]!r}")
-        self.file = validated(StudyFile, merge(source.data, self._patch), source, (), self._patch_location)
+        self.file = validated(StudyFile, merge(source.data, self._patch), source, self._patch_location)
         self.seeds = parse_seeds(self.file.seeds, self._where(("seeds",)))
         self._runs_of_seed(self.seeds[0])  # refuse a bad setting now, not in the middle of the grid
 
@@ -180,7 +180,7 @@ class Study:
             return (*(holders[-1] if holders else layers[0][0]), *path)
 
         return validated(
-            schema, merged, self._source, (), lambda path: self._patch_location(locate(path)), {"updates": updates}
+            schema, merged, self._source, lambda path: self._patch_location(locate(path)), {"updates": updates}
         )
 
     def _patch_location(self, location: Location) -> Location:

@@ -43,6 +43,12 @@ MLFLOW_ENVIRONMENT = {
 is noticed soon, and the UI starts no workers that it does not need."""
 
 
+def set_mlflow_environment() -> None:
+    """Apply :data:`MLFLOW_ENVIRONMENT` to this process and its children."""
+    for name, value in MLFLOW_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
 def default_uri(results: Path) -> str:
     """SQLite under the results folder."""
     return f"sqlite:///{(results / 'mlflow.db').resolve()}"
@@ -62,8 +68,7 @@ class Store:
         if self._client is None:
             import logging
 
-            for name, value in MLFLOW_ENVIRONMENT.items():
-                os.environ.setdefault(name, value)
+            set_mlflow_environment()
             from mlflow.tracking import MlflowClient
 
             for name in ("mlflow", "alembic"):

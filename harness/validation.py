@@ -33,7 +33,6 @@ def validated(
     schema: type[BaseModel],
     data: Any,
     source: Source,
-    prefix: Location,
     locate: Any,
     context: dict[str, Any] | None = None,
 ) -> Any:
@@ -47,7 +46,7 @@ def validated(
         # A misspelt key is also a missing one: the misspelling is the better message.
         first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
         path: Location = tuple(part for part in first["loc"] if part != "[key]")
-        key = ".".join(map(str, (*prefix, *path)))
+        key = ".".join(map(str, path))
         if first["type"] == "extra_forbidden":
             model = _model_at(schema, path[:-1])
             hint = nearest(path[-1], model.model_fields) if model else ""

@@ -17,6 +17,11 @@ RATES = {"actor_inner_lr": 0.3, "critic_inner_lr": 0.2, "actor_outer_lr": 0.01, 
 SMALL_NETWORKS = {"actor_hidden_sizes": [5, 4], "critic_hidden_sizes": [4]}
 
 
+@pytest.fixture(autouse=True)
+def _no_other_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)

@@ -30,11 +30,6 @@ from tests.harness_fixtures import (
 )
 
 
-@pytest.fixture(autouse=True)
-def _no_other_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     return write_study(tmp_path)

@@ -31,11 +31,6 @@ from tests.harness_fixtures import (
 )
 
 
-@pytest.fixture(autouse=True)
-def _no_other_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
 @pytest.fixture(scope="module")
 def mirrored(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """The tiny study, run once into a fresh store."""

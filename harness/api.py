@@ -8,6 +8,8 @@ Axes are always ``[tasks, episodes, horizon, dim]``, in that order of meaning.
   per task.
 * **Randomness is data**: what may be random takes a :class:`torch.Generator`, or noise that was drawn from one.
   Nothing reads a global generator.
+* **A finite choice is a whole number**: where a suite has finitely many observations or actions, they are int64 row
+  numbers with a last axis of size 1, and the suite's ``observation_table`` says what a network sees.
 
 Everything here is pure: the same arguments give the same result, and no argument is changed. This module imports no
 torch, so that a study can be read and its state shown without it.
@@ -41,7 +43,7 @@ class Transition(NamedTuple):
 
     Shapes:
         state: whatever the suite needs to go on, leading axes [tasks, episodes]
-        observation: [tasks, episodes, observation_dim]
+        observation: [tasks, episodes, observation_dim], or [tasks, episodes, 1] row numbers of the observation table
         reward: [tasks, episodes], suite units
         terminated: [tasks, episodes] bool, True where the task itself ended the episode (a time-out is not one)
     """
@@ -56,11 +58,11 @@ class Trajectories(NamedTuple):
     """Episodes as they were experienced; steps after the end of an episode are marked, not cut.
 
     Shapes:
-        observations: [tasks, episodes, horizon, observation_dim], before the step
+        observations: [tasks, episodes, horizon, observation_dim or 1], before the step
         actions: [tasks, episodes, horizon, action_dim], as the policy gave them
         rewards: [tasks, episodes, horizon], zero after the end
         valid: [tasks, episodes, horizon] bool, True up to and including the step that ended the episode
-        final_observation: [tasks, episodes, observation_dim], after the last step of the horizon
+        final_observation: [tasks, episodes, observation_dim or 1], after the last step of the horizon
     """
 
     observations: Tensor
@@ -78,11 +80,36 @@ class Trajectories(NamedTuple):
         return self.valid.sum(-1)
 
 
+class Experience(NamedTuple):
+    """One step as a policy with memory sees it afterwards.
+
+    Shapes:
+        observation: [tasks, episodes, observation_dim or 1], before the step
+        action: [tasks, episodes, action_dim]
+        reward: [tasks, episodes], suite units, zero after the end
+        next_observation: like observation, after the step
+        valid: [tasks, episodes] bool, False after the end of the episode
+    """
+
+    observation: Tensor
+    action: Tensor
+    reward: Tensor
+    next_observation: Tensor
+    valid: Tensor
+
+
 class Suite(Protocol):
-    """A family of tasks, simulated for all tasks and episodes at once."""
+    """A family of tasks, simulated for all tasks and episodes at once.
+
+    ``observation_dim``: features of an observation as a network sees it. ``observation_table``: None where observations
+    are vectors; else all that there are, [observations, observation_dim], and an observation is a row number.
+    ``num_actions``: None where actions are vectors of ``action_dim``; else an action is one of 0 ... num_actions - 1.
+    """
 
     observation_dim: int
+    observation_table: Tensor | None
     action_dim: int
+    num_actions: int | None
     horizon: int
 
     def sample_tasks(self, count: int, rng: Generator) -> Tasks:
@@ -97,18 +124,37 @@ class Suite(Protocol):
     def step(self, tasks: Tasks, state: Any, action: Tensor, rng: Generator) -> Transition:
         """Advance every episode by one step; ``action``: [tasks, episodes, action_dim]."""
 
+    def references(self, tasks: Tasks, episodes: int) -> dict[str, Tensor]:
+        """What is known exactly about each task: mean undiscounted return per episode, {name: [tasks]} in float64.
+
+        ``optimal_return`` is always there: the best policy that knows the task. Others depend on the suite, and may
+        depend on the number of ``episodes`` that a learner has.
+        """
+
 
 class Policy(Protocol):
-    """A distribution over actions. ``memory`` is what it carries from step to step, None for feed-forward ones."""
+    """A distribution over actions. ``memory`` is what it carries from step to step, None for feed-forward ones.
+
+    ``sequential``: the policy learns within a task by remembering, so that the episodes of a task come one after
+    another and the memory outlives each; otherwise they are independent and run side by side.
+    """
+
+    sequential: bool
 
     def draw_noise(self, rng: Generator, tasks: int, episodes: int, horizon: int) -> Tensor:
-        """All random numbers that ``act`` needs for one rollout: [horizon, tasks, episodes, ...]."""
+        """All random numbers that ``act`` needs for one rollout: [horizon, tasks, episodes, ...].
+
+        A tasks axis of size 1 is shared by all tasks.
+        """
 
     def initial_memory(self, tasks: int, episodes: int) -> Any:
-        """Memory before the first step."""
+        """Memory before the first step of a task."""
 
     def act(self, params: Params, observation: Tensor, memory: Any, noise: Tensor) -> tuple[Tensor, Any]:
         """Actions [tasks, episodes, action_dim] and the next memory, without gradients."""
+
+    def remember(self, memory: Any, experience: Experience) -> Any:
+        """The memory after a step; asked of sequential policies only."""
 
 
 class AdaptationRule(Protocol):
@@ -137,8 +183,8 @@ class State:
 class MetaBatch(NamedTuple):
     """The data of one meta-iteration.
 
-    ``pre_update``: one entry per adaptation step, each the samples on which that step was taken.
-    ``adapted``: the parameters that those steps led to, [tasks, ...].
+    ``pre_update``: one entry per adaptation round, each the samples on which it adapted.
+    ``adapted``: the parameters that those rounds led to, [tasks, ...].
     ``post_update``: samples of the adapted policies.
     """
 
@@ -150,12 +196,14 @@ class MetaBatch(NamedTuple):
 class Algorithm(Protocol):
     """A method: a frozen configuration and pure functions.
 
+    ``adaptation_rounds``: how often meta-training samples and adapts before it samples the adapted policies.
+
     Samples are opaque to the harness: ``prepare`` makes them from trajectories (values, advantages, masks), and only
     the algorithm reads them.
     """
 
     policy: Policy
-    adaptation_steps: int
+    adaptation_rounds: int
 
     def init(self, rng: Generator) -> State:
         """State before the first meta-iteration."""
@@ -173,7 +221,7 @@ class Algorithm(Protocol):
         """The adaptation rule that ``settings`` describes; see ``Registries.rules``."""
 
     def adapt(self, params: Params, samples: Any) -> Params:
-        """The inner step of meta-training on per-task parameters [tasks, ...]."""
+        """One adaptation round of meta-training; returns per-task parameters [tasks, ...]."""
 
     def meta_update(self, state: State, data: MetaBatch, iteration: int) -> tuple[State, Metrics]:
         """One step of the meta-parameters.
@@ -188,12 +236,15 @@ class Declaration:
 
     ``version`` goes up whenever a change moves numbers: older records then no longer count.
     ``build`` is ``"module:function"``, imported only when a run starts, so that reading a study needs no torch.
+    ``provides``: what a suite has that not every suite has. ``requires``: what an algorithm needs of a suite.
     """
 
     name: str
     version: int
     settings: type[Settings]
     build: str
+    provides: frozenset[str] = frozenset()
+    requires: frozenset[str] = frozenset()
 
     def load(self) -> Any:
         """Import the implementation and return its factory."""

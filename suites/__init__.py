@@ -1,6 +1,6 @@
 """The task families. The registry names them; nothing here imports torch."""
 
 from harness.api import Declaration
-from suites import navigation
+from suites import bandits, navigation, tabular_mdp
 
-SUITES: dict[str, Declaration] = {declaration.name: declaration for declaration in (navigation.SUITE,)}
+SUITES: dict[str, Declaration] = {suite.SUITE.name: suite.SUITE for suite in (navigation, bandits, tabular_mdp)}

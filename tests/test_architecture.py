@@ -14,7 +14,7 @@ PACKAGES = ("harness", "suites", "algorithms", "reports")
 COMPOSITION_ROOT = "harness.cli"
 ALLOWED = {
     "harness": ("harness",),
-    "suites": ("suites", "harness.api"),
+    "suites": ("suites", "harness.api", "harness.files"),
     "algorithms": ("algorithms", "harness.api"),
     "reports": ("reports", "harness.spec", "harness.errors", "harness.files"),
 }

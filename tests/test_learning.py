@@ -58,7 +58,7 @@ def scores(learner, params) -> list[float]:
     """Score after 0, 1 and 2 updates of the inner rule."""
     evaluation = SPEC.evaluation
     tasks = learner.suite.meta_test_tasks(evaluation.meta_test_tasks, stream(evaluation.seed, "meta_test_tasks"))
-    optimum = float(learner.suite.optimal_return(tasks).mean())
+    optimum = float(learner.suite.references(tasks, 1)["optimal_return"].mean())
     still = -learner.suite.horizon * float(torch.linalg.vector_norm(tasks["goal"], dim=-1).mean())
     (measured,) = evaluate(learner.suite, learner, params, evaluation, RULES)
     return [(value - still) / (optimum - still) for value in measured.returns.mean((1, 2)).tolist()]

@@ -92,7 +92,7 @@ def test_on_the_published_goals_the_optimum_is_minus_0_544_and_standing_still_mi
     goals = published_goals(make_suite)
     assert mean_and_error(make_suite, Scripted(True, 0.0), goals)[0] == pytest.approx(-0.544, abs=5e-4)
     assert mean_and_error(make_suite, Scripted(False, 0.0), goals)[0] == pytest.approx(-40.08, abs=5e-3)
-    assert float(make_suite().optimal_return(goals).mean()) == pytest.approx(-0.544, abs=5e-4)
+    assert float(make_suite().references(goals, 1)["optimal_return"].mean()) == pytest.approx(-0.544, abs=5e-4)
 
 
 def test_the_released_codes_goals_are_the_published_ones_one_draw_later(make_suite):
@@ -107,7 +107,7 @@ def test_optimal_return_is_what_the_best_policy_gets_task_by_task(make_suite, te
     suite = make_suite(observe_goal=True, terminate_at_goal=terminate)
     tasks = suite.sample_tasks(200, torch.Generator().manual_seed(3))
     returns = rollout(suite, Scripted(True, 0.0), {}, tasks, 1, torch.Generator(), torch.zeros(100, 200, 1, 2))
-    torch.testing.assert_close(returns.episode_returns()[:, 0], suite.optimal_return(tasks), rtol=0, atol=2e-6)
+    torch.testing.assert_close(returns.episode_returns()[:, 0], suite.references(tasks, 1)["optimal_return"].float(), rtol=0, atol=2e-6)
 
 
 def test_goals_fill_the_square_and_no_more(make_suite):

@@ -27,6 +27,8 @@ class Navigation:
     """
 
     action_dim = 2
+    num_actions = None
+    observation_table = None
 
     def __init__(self, settings: NavigationSettings) -> None:
         self.settings = settings
@@ -65,19 +67,19 @@ class Navigation:
             terminated = torch.zeros_like(reward, dtype=torch.bool)
         return Transition(position, self._observe(tasks, position), reward, terminated)
 
-    def optimal_return(self, tasks: Tasks) -> Tensor:
-        """Undiscounted return of the deterministic optimum, [tasks].
+    def references(self, tasks: Tasks, episodes: int) -> dict[str, Tensor]:
+        """``optimal_return``: undiscounted return of the deterministic optimum, [tasks].
 
         Distance is what costs, so each axis moves by the full ``action_scale`` until its coordinate is exact. Without
         termination the agent then stands on the goal at no cost; with it the episode ends there.
         """
-        goal, scale = tasks["goal"], self.settings.action_scale
+        goal, scale = tasks["goal"].double(), self.settings.action_scale
         position = torch.zeros_like(goal)
         total = goal.new_zeros(goal.shape[0])
         for _ in range(self.horizon):
             position = position + (goal - position).clamp(-scale, scale)
             total -= torch.linalg.vector_norm(goal - position, dim=-1)
-        return total
+        return {"optimal_return": total}
 
     def _observe(self, tasks: Tasks, position: Tensor) -> Tensor:
         if not self.settings.observe_goal:

@@ -8,13 +8,16 @@ import torch
 from torch import Tensor
 
 from harness.api import Algorithm, Params, Settings, Suite, Tasks
-from harness.rollout import rollout
+from harness.rollout import simulate
 from harness.spec import Evaluation
 from harness.streams import stream
 
 
 class Measurement(NamedTuple):
     """Returns of one protocol.
+
+    After u updates means: of the policy that u updates led to; for a sequential policy, which learns by remembering,
+    in the u-th block of ``episodes_per_task`` episodes, counted from 0.
 
     Shapes:
         returns: [updates + 1, tasks, episodes], undiscounted return after 0, 1, ... updates
@@ -34,8 +37,13 @@ def evaluate(
     The random numbers depend on ``evaluation.seed`` only: every method and every training seed meets the same tasks
     and, update by update, the same action noise.
     """
-    tasks = suite.meta_test_tasks(evaluation.meta_test_tasks, stream(evaluation.seed, "meta_test_tasks"))
+    tasks = meta_test_tasks(suite, evaluation)
     return [_measure(suite, algorithm, params, tasks, evaluation, name, rules) for name in sorted(evaluation.protocols)]
+
+
+def meta_test_tasks(suite: Suite, evaluation: Evaluation) -> Tasks:
+    """The tasks of the meta-test."""
+    return suite.meta_test_tasks(evaluation.meta_test_tasks, stream(evaluation.seed, "meta_test_tasks"))
 
 
 def _measure(
@@ -53,15 +61,17 @@ def _measure(
     noise_rng = stream(evaluation.seed, "meta_test_policy")
     environment_rng = stream(evaluation.seed, "meta_test_environment")
     current = {key: tensor.expand(count, *tensor.shape).clone() for key, tensor in params.items()}
-    memory = rule.init(current)
+    moments, memory = rule.init(current), None
     slots: Params = {}
     returns, lengths = [], []
     for update in range(protocol.updates + 1):
         noise = algorithm.policy.draw_noise(noise_rng, 1 if evaluation.shared_noise else count, episodes, suite.horizon)
-        trajectories = rollout(suite, algorithm.policy, current, tasks, episodes, environment_rng, noise)
+        trajectories, memory = simulate(
+            suite, algorithm.policy, current, tasks, episodes, environment_rng, noise, memory
+        )
         returns.append(trajectories.episode_returns())
         lengths.append(trajectories.lengths())
         if update < protocol.updates:
             samples, slots = algorithm.prepare(current, trajectories, slots, shared_slots=False)
-            current, memory = rule.update(current, memory, samples)
+            current, moments = rule.update(current, moments, samples)
     return Measurement(name, torch.stack(returns), torch.stack(lengths))

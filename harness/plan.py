@@ -43,21 +43,21 @@ class Plan:
         """Number of runs per state."""
         return Counter(self.statuses)
 
-    def seconds_per_run(self, run: PlannedRun, measured: dict[str, list[float]]) -> float | None:
-        """Expected duration on one core: the mean of this method's finished runs, or the study file's own figure."""
-        if measured.get(run.method):
-            return mean(measured[run.method])
-        if self.study.file.minutes is None:
-            return None
-        return 60.0 * self.study.file.minutes / (len(self.study.file.methods) * len(self.study.seeds))
-
     def expected_s(self, workers: int) -> float | None:
-        """Expected wall-clock of what is left, None if nothing is known."""
-        measured: dict[str, list[float]] = {}
+        """Expected wall-clock of what is left, None if nothing is known.
+
+        A run takes the mean of its method's finished runs in its setting, or an equal share of the study file's figure.
+        """
+        measured: dict[tuple[str, str], list[float]] = {}
         for run, status in zip(self.runs, self.statuses, strict=True):
             if status in FINISHED:
-                measured.setdefault(run.method, []).append(self.directory(run).read_manifest()["wall_clock_s"])
-        estimates = [self.seconds_per_run(run, measured) for run in self.open_runs()]
+                seconds = self.directory(run).read_manifest()["wall_clock_s"]
+                measured.setdefault((run.setting, run.method), []).append(seconds)
+        minutes = self.study.file.minutes
+        share = None if minutes is None else 60.0 * minutes / len(self.study.plan())
+        estimates = [
+            mean(measured[key]) if (key := (run.setting, run.method)) in measured else share for run in self.open_runs()
+        ]
         known = [estimate for estimate in estimates if estimate is not None]
         return sum(known) / workers if len(known) == len(estimates) else None
 

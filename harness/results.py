@@ -16,6 +16,7 @@ from harness.spec import RunSpec, Status
 
 if TYPE_CHECKING:
     import pyarrow
+    from torch import Tensor
 
     from harness.evaluation import Measurement
 
@@ -32,6 +33,7 @@ class RunDirectory:
         self.checkpoints = folder / "checkpoints"
         self.spec = folder / "spec.json"
         self.returns = folder / "returns.parquet"
+        self.references = folder / "references.parquet"
         self.curves = folder / "curves.parquet"
         self.manifest = folder / "manifest.json"
         self.failure = folder / "FAILED.json"
@@ -66,7 +68,8 @@ class RunDirectory:
 
     def evidence(self) -> Iterator[Path]:
         """The files that a finished run has."""
-        return (path for path in (self.spec, self.returns, self.curves, self.manifest) if path.exists())
+        paths = (self.spec, self.returns, self.references, self.curves, self.manifest)
+        return (path for path in paths if path.exists())
 
     def newest_checkpoint(self) -> Iterator[Path]:
         """The files of the newest checkpoint: tensors, then their JSON."""
@@ -155,6 +158,17 @@ RETURNS_SCHEMA = {
     "sd_return": "float64",
     "mean_length": "float64",
 }
+
+
+def references_table(references: dict[str, Tensor]) -> pyarrow.Table:
+    """One row per meta-test task and name of what is known exactly about it; see ``Suite.references``."""
+    import pyarrow
+
+    rows = [(task, name, value) for name in sorted(references) for task, value in enumerate(references[name].tolist())]
+    names = ("task", "name", "value")
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(names, ())
+    types = (pyarrow.int32(), pyarrow.string(), pyarrow.float64())
+    return pyarrow.table(columns, schema=pyarrow.schema(list(zip(names, types, strict=True))))
 
 
 def curves_table(curves: dict[str, list[float]]) -> pyarrow.Table:

@@ -15,9 +15,9 @@ import torch
 
 from harness.api import Algorithm, MetaBatch, Metrics, Params, Settings, State, Suite
 from harness.checkpoint import Groups, newest_checkpoint, save_checkpoint
-from harness.evaluation import evaluate
+from harness.evaluation import evaluate, meta_test_tasks
 from harness.files import write_json
-from harness.results import RunDirectory, curves_table, returns_table
+from harness.results import RunDirectory, curves_table, references_table, returns_table
 from harness.rollout import rollout
 from harness.spec import RunSpec
 from harness.streams import Streams
@@ -92,7 +92,7 @@ def meta_iteration(
     pre_update: list[Any] = []
     slots: Params = {}
     metrics = Metrics()
-    for _ in range(algorithm.adaptation_steps):
+    for _ in range(algorithm.adaptation_rounds):
         trajectories = _sample(suite, algorithm, params, tasks, episodes, streams, clock)
         metrics.setdefault("pre_update_return", float(trajectories.episode_returns().mean()))
         training.environment_steps += int(trajectories.valid.sum())
@@ -184,8 +184,8 @@ def run(
 ) -> str:
     """Execute one run in its folder and return ``done`` or ``diverged``.
 
-    Leaves ``spec.json``, ``returns.parquet``, ``curves.parquet``, ``manifest.json``, checkpoints, and last
-    ``DONE.json``.
+    Leaves ``spec.json``, ``returns.parquet``, ``references.parquet``, ``curves.parquet``, ``manifest.json``,
+    checkpoints, and last ``DONE.json``.
     ``provenance`` goes into the manifest. The number of threads of this process becomes the spec's.
     """
     torch.set_num_threads(spec.budget.threads)
@@ -201,6 +201,8 @@ def run(
         if any(not torch.isfinite(measurement.returns).all() for measurement in measurements):
             raise Diverged("a meta-test return is not finite")
         directory.write_table(directory.returns, returns_table(measurements))
+        known = suite.references(meta_test_tasks(suite, spec.evaluation), spec.evaluation.episodes_per_task)
+        directory.write_table(directory.references, references_table(known))
     except Diverged as divergence:
         status, reason = "diverged", str(divergence)
     directory.write_table(directory.curves, curves_table(training.curves))

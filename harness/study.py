@@ -4,85 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel
 
-from harness.api import Registries, Settings
+from harness.api import Declaration, Registries
 from harness.errors import UserError
-from harness.spec import Budget, Component, Count, Evaluation, Name, PlannedRun, Protocol, RunSpec
+from harness.spec import Budget, Component, Evaluation, PlannedRun, Protocol, RunSpec
+from harness.study_file import ProtocolEntry, StudyFile
 from harness.validation import holds, nearest, validated
 from harness.yaml_source import Location, Source, extend, merge, read_yaml
 
 
-def _seed_text(value: Any) -> str:
-    if type(value) not in (int, str):
-        raise ValueError('seeds are text such as "0-4" or "0,2,7"')
-    return str(value)
+class Layer(NamedTuple):
+    """A block of settings and its place in the file."""
 
-
-SeedText = Annotated[str, BeforeValidator(_seed_text)]
-
-
-class MethodEntry(Settings):
-    """One method of a study: an algorithm, and where it differs from what the study says for all."""
-
-    algorithm: str
-    description: str = ""
-    settings: dict[str, Any] = Field(default_factory=dict)
-    hyperparameters: dict[str, Any] = Field(default_factory=dict)
-    budget: dict[str, Any] = Field(default_factory=dict)
-
-
-class ProtocolEntry(Settings):
-    """A meta-test protocol as a study file writes it."""
-
-    rule: str
-    updates: Annotated[int, Field(ge=0)]
-    description: str = ""
-    settings: dict[str, Any] = Field(default_factory=dict)
-
-
-class EvaluationEntry(Settings):
-    """The meta-test as a study file writes it."""
-
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
-    meta_test_tasks: Count
-    episodes_per_task: Count
-    shared_noise: bool
-    protocols: Annotated[dict[Name, ProtocolEntry], Field(min_length=1)]
-
-
-class Deviation(Settings):
-    """A point on which report and released code differ, and what the study does about it."""
-
-    topic: str
-    report: str
-    code: str
-    here: str
-
-
-class StudyFile(Settings):
-    """The schema of a study file."""
-
-    study: Name
-    title: str
-    paper: str
-    setting: Name
-    suite: str
-    extends: str | None = None
-    settings: dict[str, Any] = Field(default_factory=dict)
-    hyperparameters: dict[str, Any] = Field(default_factory=dict)
-    methods: Annotated[dict[Name, MethodEntry], Field(min_length=1)]
-    budget: Budget
-    evaluation: EvaluationEntry
-    seeds: SeedText
-    checkpoint_every: Count = 25
-    """Meta-iterations between checkpoints; does not change any number."""
-    minutes: Annotated[float, Field(gt=0)] | None = None
-    """Measured CPU minutes of the whole study as written, for the first estimate of how long it will take."""
-    deviations: list[Deviation] = Field(default_factory=list)
-    scales: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    place: Location
+    block: dict[str, Any]
 
 
 class Study:
@@ -96,64 +34,129 @@ class Study:
             raise UserError(f"{source.where(('scales',))}: unknown scale {scale!r}{nearest(scale, scales)}")
         self.scale = scale
         self.path = source.path
-        self._source = source
-        self._registries = registries
-        self._patch = {} if scales[scale] is None else scales[scale]
-        if not isinstance(self._patch, dict):
+        patch = {} if scales[scale] is None else scales[scale]
+        if not isinstance(patch, dict):
             where = source.where(("scales", scale))
-            raise UserError(f"{where}: scales.{scale}: expected a mapping, found {str(self._patch)[:80]!r}")
-        self.file = validated(StudyFile, merge(source.data, self._patch), source, self._patch_location)
-        self.seeds = parse_seeds(self.file.seeds, self._where(("seeds",)))
-        self._runs_of_seed(self.seeds[0])  # refuse a bad setting now, not in the middle of the grid
+            raise UserError(f"{where}: scales.{scale}: expected a mapping, found {str(patch)[:80]!r}")
+
+        def locate(path: Location) -> Location:
+            """Where a value came from: the scale's patch, if it has the key, or the body of the file."""
+            return ("scales", scale, *path) if path and holds(patch, path) else path
+
+        data = merge(source.data, patch)
+        self.file: StudyFile = validated(StudyFile, data, source, locate)
+        self.seeds = parse_seeds(self.file.seeds, source.where(locate(("seeds",))))
+        self._cells = [
+            _Cell(name, self._cell_source(source, data, name, locate), registries)
+            for name in self.file.settings_and_columns()
+        ]
+        self.plan(self.seeds[:1])  # refuse a bad setting now, not in the middle of the grid
+
+    def _cell_source(self, source: Source, data: dict[str, Any], name: str, locate: Any) -> Any:
+        """The study's data with one setting's changes, and where each value came from."""
+        if self.file.setting is not None:
+            return source, data, locate
+        entry = data["grid"][name]
+        patch = {key: value for key, value in entry.items() if key != "columns"}
+
+        def in_cell(path: Location) -> Location:
+            return locate(("grid", name, *path) if path and holds(patch, path) else path)
+
+        return source, merge(data, patch), in_cell
 
     def plan(self, seeds: Iterable[int] | None = None) -> list[PlannedRun]:
-        """All runs, ordered by seed and then as the methods stand in the file."""
-        return [run for seed in (self.seeds if seeds is None else seeds) for run in self._runs_of_seed(seed)]
+        """All runs: ordered by seed, then by setting and method as they stand in the file."""
+        asked = list(self.seeds if seeds is None else seeds)
+        own = {seed for cell in self._cells for entry in cell.own_seeds.values() for seed in entry}
+        seen: dict[str, PlannedRun] = {}
+        for seed in sorted({*asked, *own}):
+            for cell in self._cells:
+                for label in cell.file.methods:
+                    if seed in cell.own_seeds.get(label, asked):
+                        run = self._planned(cell, label, seed)
+                        if (twin := seen.setdefault(run.spec.run_id, run)) is not run:
+                            raise UserError(
+                                f"{cell.where(label)}: methods {twin.method!r} and {label!r} are the same run"
+                                f"{'' if twin.setting == cell.name else f' (in {twin.setting} and {cell.name})'}"
+                                "; leave one out"
+                            )
+        return list(seen.values())
 
-    def _runs_of_seed(self, seed: int) -> list[PlannedRun]:
-        file = self.file
-        labels: dict[str, tuple[str, RunSpec]] = {}
-        for label in file.methods:
-            spec = self._spec(label, seed)
-            if (twin := labels.setdefault(spec.run_id, (label, spec))[0]) != label:
-                where = self._where(("methods", label))
-                raise UserError(f"{where}: methods {twin!r} and {label!r} are the same run; leave one out")
-        return [
-            PlannedRun(study=file.study, setting=file.setting, scale=self.scale, method=label, spec=spec)
-            for label, spec in labels.values()
-        ]
+    def _planned(self, cell: _Cell, label: str, seed: int) -> PlannedRun:
+        spec = cell.spec(label, seed)
+        return PlannedRun(study=self.file.study, setting=cell.name, scale=self.scale, method=label, spec=spec)
 
-    def _spec(self, label: str, seed: int) -> RunSpec:
+
+class _Cell:
+    """One setting of a study: its file as it stands with the setting's changes, and the specs that follow."""
+
+    def __init__(self, name: str, source: tuple[Source, dict[str, Any], Any], registries: Registries) -> None:
+        self.name = name
+        self._source, data, self._locate = source
+        self._registries = registries
+        self.file: StudyFile = validated(StudyFile, data, self._source, self._locate)
+        self.own_seeds = {
+            label: parse_seeds(entry.seeds, self._where(("methods", label, "seeds")))
+            for label, entry in self.file.methods.items()
+            if entry.seeds is not None
+        }
+
+    def where(self, label: str) -> str:
+        """File and line of a method."""
+        return self._where(("methods", label))
+
+    def spec(self, label: str, seed: int) -> RunSpec:
+        """The run of one method and seed, every value checked."""
         file, entry = self.file, self.file.methods[label]
         method: Location = ("methods", label)
-        budget = self._layered(Budget, [(("budget",), file.budget.model_dump()), ((*method, "budget"), entry.budget)])
-        suite = self._component(
-            "suite", self._registries.suites, file.suite, ("suite",),
-            [(("settings",), file.settings), ((*method, "settings"), entry.settings)],
-        )  # fmt: skip
-        algorithm = self._component(
-            "algorithm", self._registries.algorithms, entry.algorithm, (*method, "algorithm"),
-            [(("hyperparameters",), file.hyperparameters), ((*method, "hyperparameters"), entry.hyperparameters)],
-            updates=budget.meta_iterations,
-        )  # fmt: skip
+        budget = self._layered(
+            Budget, [Layer(("budget",), file.budget.model_dump()), Layer((*method, "budget"), entry.budget)]
+        )
+        suite_layers = [Layer(("settings",), file.settings), Layer((*method, "settings"), entry.settings)]
+        suite = self._declared("suite", self._registries.suites, file.suite, ("suite",))
+        algorithm = self._declared("algorithm", self._registries.algorithms, entry.algorithm, (*method, "algorithm"))
+        if lacking := sorted(algorithm.requires - suite.provides):
+            where = self._where((*method, "algorithm"))
+            raise UserError(f"{where}: algorithm {algorithm.name!r} needs {lacking[0]}, suite {suite.name!r} has none")
         protocols = {name: self._protocol(name, protocol) for name, protocol in file.evaluation.protocols.items()}
         evaluation = Evaluation(**file.evaluation.model_dump(exclude={"protocols"}), protocols=protocols)
-        return RunSpec(suite=suite, algorithm=algorithm, seed=seed, budget=budget, evaluation=evaluation)
+        rounds = max(protocol.updates for protocol in protocols.values()) + 1
+        context = {
+            "updates": budget.meta_iterations,
+            "episodes": max(budget.episodes_per_task, rounds * evaluation.episodes_per_task),
+            "provides": suite.provides,
+        }
+        method_layers = [
+            Layer(("hyperparameters",), self._shared_hyperparameters(algorithm)),
+            Layer((*method, "hyperparameters"), entry.hyperparameters),
+        ]
+        return RunSpec(
+            suite=self._component(suite, suite_layers, {}),
+            algorithm=self._component(algorithm, method_layers, context),
+            seed=seed,
+            budget=budget,
+            evaluation=evaluation,
+        )
 
-    def _component(
-        self,
-        kind: str,
-        registry: Mapping[str, Any],
-        name: str,
-        location: Location,
-        layers: list[tuple[Location, dict[str, Any]]],
-        updates: int = 0,
-    ) -> Component:
+    def _shared_hyperparameters(self, algorithm: Declaration) -> dict[str, Any]:
+        """The study's hyperparameters, of which a method takes those that it has; every key must be some method's."""
+        known = {
+            key
+            for entry in self.file.methods.values()
+            if entry.algorithm in self._registries.algorithms
+            for key in self._registries.algorithms[entry.algorithm].settings.model_fields
+        }
+        mine = algorithm.settings.model_fields
+        return {key: value for key, value in self.file.hyperparameters.items() if key in mine or key not in known}
+
+    def _declared(self, kind: str, registry: Mapping[str, Declaration], name: str, location: Location) -> Declaration:
         if name not in registry:
             raise UserError(f"{self._where(location)}: unknown {kind} {name!r}{nearest(name, registry)}")
-        declaration = registry[name]
-        settings = self._layered(declaration.settings, layers, updates)
-        return Component(name=name, version=declaration.version, settings=settings.model_dump(mode="json"))
+        return registry[name]
+
+    def _component(self, declaration: Declaration, layers: list[Layer], context: dict[str, Any]) -> Component:
+        settings = self._layered(declaration.settings, layers, context)
+        return Component(name=declaration.name, version=declaration.version, settings=settings.model_dump(mode="json"))
 
     def _protocol(self, name: str, entry: ProtocolEntry) -> Protocol:
         location: Location = ("evaluation", "protocols", name)
@@ -162,33 +165,28 @@ class Study:
             raise UserError(
                 f"{self._where((*location, 'rule'))}: unknown rule {entry.rule!r}{nearest(entry.rule, known)}"
             )
-        layers = [((*location, "settings"), entry.settings)]
-        settings = self._layered(self._registries.rules[entry.rule], layers, entry.updates)
+        layers = [Layer((*location, "settings"), entry.settings)]
+        settings = self._layered(self._registries.rules[entry.rule], layers, {"updates": entry.updates})
         return Protocol(rule=entry.rule, updates=entry.updates, settings=settings.model_dump(mode="json"))
 
-    def _layered(self, schema: type[BaseModel], layers: list[tuple[Location, dict[str, Any]]], updates: int = 0) -> Any:
+    def _layered(self, schema: type[BaseModel], layers: list[Layer], context: dict[str, Any] | None = None) -> Any:
         """Merge blocks from the general to the particular; an error points at the block that brought the value.
 
-        ``updates``: how many the settings will serve; settings may check themselves against it (validation context).
+        ``context`` is what settings may check themselves against: the number of ``updates`` that they will serve, the
+        ``episodes`` that one task can have, and what the suite ``provides``.
         """
         merged: Any = {}
-        for _, block in layers:
-            merged = merge(merged, block)
+        for layer in layers:
+            merged = merge(merged, layer.block)
 
         def locate(path: Location) -> Location:
-            holders = [place for place, block in layers if path and holds(block, path)]
-            return (*(holders[-1] if holders else layers[0][0]), *path)
+            holders = [layer.place for layer in layers if path and holds(layer.block, path)]
+            return self._locate((*(holders[-1] if holders else layers[0].place), *path))
 
-        return validated(
-            schema, merged, self._source, lambda path: self._patch_location(locate(path)), {"updates": updates}
-        )
-
-    def _patch_location(self, location: Location) -> Location:
-        """Where a value came from: the scale's patch, if it has the key, or the body of the file."""
-        return ("scales", self.scale, *location) if location and holds(self._patch, location) else location
+        return validated(schema, merged, self._source, locate, context)
 
     def _where(self, location: Location) -> str:
-        return self._source.where(self._patch_location(location))
+        return self._source.where(self._locate(location))
 
 
 def read_study(path: Path, scale: str, registries: Registries) -> Study:

@@ -71,7 +71,7 @@ def collect() -> Callable[..., tuple[State, MetaBatch]]:
         state = State(params, double(initial.optimiser) | {"count": initial.optimiser["count"]})
         adapted = {name: tensor.expand(tasks, *tensor.shape) for name, tensor in params.items()}
         pre_update = []
-        for _ in range(learner.adaptation_steps):
+        for _ in range(learner.adaptation_rounds):
             pre_update.append(sample(params))
             params = adapted = learner.adapt(params, pre_update[-1])
         return state, MetaBatch(tuple(pre_update), adapted, sample(params))

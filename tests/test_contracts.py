@@ -183,7 +183,7 @@ def test_a_whole_meta_iteration_is_pure_finite_and_keeps_the_form_of_the_state(s
     for iteration in range(2):
         params, pre_update = state.params, []
         adapted = {name: tensor.expand(TASKS, *tensor.shape) for name, tensor in params.items()}
-        for _ in range(algorithm.adaptation_steps):
+        for _ in range(algorithm.adaptation_rounds):
             trajectories = sample(suite, algorithm, params, tasks, rng)
             samples, _ = purely(algorithm.prepare, params, trajectories, {}, shared_slots=False)
             params = adapted = purely(algorithm.adapt, params, samples)

@@ -23,7 +23,7 @@ class Watched:
 
     def __init__(self, learner):
         self._learner = learner
-        self.policy, self.adaptation_steps = learner.policy, learner.adaptation_steps
+        self.policy, self.adaptation_rounds = learner.policy, learner.adaptation_rounds
         self.prepared, self.updates, self.adapted = [], [], []
 
     def init(self, rng):

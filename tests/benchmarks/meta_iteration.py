@@ -38,7 +38,7 @@ def measure(method: str, tasks: int, episodes: int, threads: int, iterations: in
         rows.append({**clock.seconds, "total": time.perf_counter() - start})
     rows = rows[2:]
     result = {phase: statistics.median(row.get(phase, 0.0) for row in rows) for phase in (*PHASES, "total")}
-    rollouts = 1 + algorithm.adaptation_steps
+    rollouts = 1 + algorithm.adaptation_rounds
     result["steps_per_s"] = rollouts * tasks * episodes * suite.horizon / result["sampling"]
     result["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if limit:

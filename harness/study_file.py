@@ -1,0 +1,111 @@
+"""The schema of a study file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from harness.api import Settings
+from harness.spec import Budget, Count, Name
+
+
+def _seed_text(value: Any) -> str:
+    if type(value) not in (int, str):
+        raise ValueError('seeds are text such as "0-4" or "0,2,7"')
+    return str(value)
+
+
+SeedText = Annotated[str, BeforeValidator(_seed_text)]
+ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+
+
+class MethodEntry(Settings):
+    """One method of a study: an algorithm, and where it differs from what the study says for all."""
+
+    algorithm: str
+    description: str = ""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    budget: dict[str, Any] = Field(default_factory=dict)
+    seeds: SeedText | None = None
+    """The method's own seeds, whatever the study's are: one is enough for a method without anything to train."""
+
+
+class ProtocolEntry(Settings):
+    """A meta-test protocol as a study file writes it."""
+
+    rule: str
+    updates: Annotated[int, Field(ge=0)]
+    description: str = ""
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class EvaluationEntry(Settings):
+    """The meta-test as a study file writes it."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    meta_test_tasks: Count
+    episodes_per_task: Count
+    shared_noise: bool
+    protocols: Annotated[dict[Name, ProtocolEntry], Field(min_length=1)]
+
+
+class Deviation(Settings):
+    """A point on which report and released code differ, and what the study does about it."""
+
+    topic: str
+    report: str
+    code: str
+    here: str
+
+
+class GridEntry(Settings):
+    """One setting of a grid: its coordinates, and what it changes of the study; mappings merge, null drops a key."""
+
+    columns: Annotated[dict[ColumnName, bool | int | float | str], Field(min_length=1)]
+    settings: dict[str, Any] = Field(default_factory=dict)
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    methods: dict[str, Any] = Field(default_factory=dict)
+    budget: dict[str, Any] = Field(default_factory=dict)
+    evaluation: dict[str, Any] = Field(default_factory=dict)
+
+
+class StudyFile(Settings):
+    """The schema of a study file. A study has one setting under its name, or a grid of them."""
+
+    study: Name
+    title: str
+    paper: str
+    setting: Name | None = None
+    grid: dict[Name, GridEntry] = Field(default_factory=dict)
+    suite: str
+    extends: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    methods: Annotated[dict[Name, MethodEntry], Field(min_length=1)]
+    budget: Budget
+    evaluation: EvaluationEntry
+    seeds: SeedText
+    checkpoint_every: Count = 25
+    """Meta-iterations between checkpoints; does not change any number."""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """Measured CPU minutes of the whole study as written, for the first estimate of how long it will take."""
+    deviations: list[Deviation] = Field(default_factory=list)
+    findings: list[str] = Field(default_factory=list)
+    """What the results say, a paragraph each; the page shows them beside the tables."""
+    companions: list[Name] = Field(default_factory=list)
+    """Studies that this study's page shows as well."""
+    scales: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_setting_or_a_grid(self) -> StudyFile:
+        if (self.setting is None) == (not self.grid):
+            raise ValueError("a study needs either 'setting', the name of its one setting, or 'grid'")
+        return self
+
+    def settings_and_columns(self) -> dict[str, dict[str, Any]]:
+        """The settings by name with their coordinates; a single setting has none."""
+        if self.setting is not None:
+            return {self.setting: {}}
+        return {name: dict(entry.columns) for name, entry in self.grid.items()}

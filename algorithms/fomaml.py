@@ -19,8 +19,10 @@ def build(settings: GradientMethodSettings, suite: Suite) -> MetaLearner:
     """FOMAML on a suite."""
     from algorithms.meta_gradients import first_order
     from algorithms.meta_learner import MetaLearner
+    from algorithms.outer_updates import AdamUpdate
+    from algorithms.values import Critic
 
-    return MetaLearner(settings, suite, first_order)
+    return MetaLearner(settings, suite, Critic(settings, suite), AdamUpdate(settings.outer_adam(), first_order))
 
 
 FOMAML = Declaration(name="fomaml", version=1, settings=GradientMethodSettings, build="algorithms.fomaml:build")

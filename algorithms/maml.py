@@ -19,8 +19,10 @@ def build(settings: GradientMethodSettings, suite: Suite) -> MetaLearner:
     """MAML on a suite."""
     from algorithms.meta_gradients import second_order
     from algorithms.meta_learner import MetaLearner
+    from algorithms.outer_updates import AdamUpdate
+    from algorithms.values import Critic
 
-    return MetaLearner(settings, suite, second_order)
+    return MetaLearner(settings, suite, Critic(settings, suite), AdamUpdate(settings.outer_adam(), second_order))
 
 
 MAML = Declaration(name="maml", version=1, settings=GradientMethodSettings, build="algorithms.maml:build")

@@ -27,8 +27,10 @@ def build(settings: ElementwiseSettings, suite: Suite) -> MetaLearner:
     """The released code's rule on a suite."""
     from algorithms.meta_gradients import elementwise
     from algorithms.meta_learner import MetaLearner
+    from algorithms.outer_updates import AdamUpdate
+    from algorithms.values import Critic
 
-    return MetaLearner(settings, suite, elementwise)
+    return MetaLearner(settings, suite, Critic(settings, suite), AdamUpdate(settings.outer_adam(), elementwise))
 
 
 MAML_ELEMENTWISE = Declaration(

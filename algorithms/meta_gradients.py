@@ -1,6 +1,6 @@
 """How the loss after adaptation becomes a gradient of the meta-parameters.
 
-All three have one signature, ``(learner, params, data) -> gradients``, with ``params`` [...] and gradients [...]
+All have one signature, ``(learner, params, data) -> gradients``, with ``params`` [...] and gradients [...]
 averaged over tasks. Tasks are worked on in small blocks: memory stays flat in the number of tasks, and a block fits
 the cache.
 """
@@ -8,7 +8,7 @@ the cache.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,20 +16,22 @@ from torch import Tensor
 from algorithms.networks import Params
 from algorithms.optimisers import rate_of
 from algorithms.samples import Samples, blocks
-from algorithms.settings import GradientMethodSettings
 from harness.api import MetaBatch
 
 
 class Adapting(Protocol):
     """What a meta-gradient needs of a learner."""
 
-    settings: GradientMethodSettings
+    @property
+    def settings(self) -> Any: ...
 
     def inner_loss(self, params: Params, samples: Samples) -> Tensor: ...
 
     def outer_loss(self, params: Params, samples: Samples) -> Tensor: ...
 
     def adaptation(self, params: Params, samples: Samples) -> Params: ...
+
+    def adapt(self, params: Params, samples: Samples) -> Params: ...
 
 
 MetaGradient = Callable[[Adapting, Params, MetaBatch], Params]
@@ -45,12 +47,12 @@ def second_order(learner: Adapting, params: Params, data: MetaBatch) -> Params:
     """
 
     def of_block(block: slice) -> Params:
-        leaves = adapted = _leaves(_repeat(params, block))
+        leaves = adapted = leaves_of(repeat(params, block))
         for samples in data.pre_update:
             adapted = learner.adaptation(adapted, samples.slice_tasks(block))
         return _gradients(learner.outer_loss(adapted, data.post_update.slice_tasks(block)), leaves)
 
-    return _mean(_by_blocks(of_block, data.post_update))
+    return mean_over_tasks(_by_blocks(of_block, data.post_update))
 
 
 def first_order(learner: Adapting, params: Params, data: MetaBatch) -> Params:
@@ -59,7 +61,7 @@ def first_order(learner: Adapting, params: Params, data: MetaBatch) -> Params:
     ∇_θ L(θ_k) ≈ ∇_{θ_k} L(θ_k)          (Finn et al. 2017, section 5.2; the replication report, eq. 2.4)
     """
 
-    return _mean(task_gradients(learner.outer_loss, data.adapted, data.post_update))
+    return mean_over_tasks(task_gradients(learner.outer_loss, data.adapted, data.post_update))
 
 
 def elementwise(learner: Adapting, params: Params, data: MetaBatch) -> Params:
@@ -71,28 +73,38 @@ def elementwise(learner: Adapting, params: Params, data: MetaBatch) -> Params:
     for one adaptation step.
     """
     settings, samples = learner.settings, data.pre_update[0]
-    everywhere = _repeat(params, slice(0, samples.weights.shape[0]))
+    everywhere = repeat(params, slice(0, samples.weights.shape[0]))
     before = task_gradients(learner.inner_loss, everywhere, samples)
     after = task_gradients(learner.outer_loss, data.adapted, data.post_update)
-    rate = {name: rate_of(name, settings.actor_inner_lr, settings.critic_inner_lr) for name in params}
-    return _mean({name: after[name] * (1.0 - rate[name] * before[name]) for name in params})
+    rate = {name: rate_of(name, *settings.inner_rates) for name in params}
+    return mean_over_tasks({name: after[name] * (1.0 - rate[name] * before[name]) for name in params})
+
+
+def towards_adapted(learner: Adapting, params: Params, data: MetaBatch) -> Params:
+    """The way from the adapted parameters back: descending it moves towards them.
+
+    g = θ - mean_i θ_i^(k)          (Deleu et al. 2018, algorithm 2; Nichol et al. 2018, eq. 1)
+    """
+    return {name: tensor - data.adapted[name].mean(0) for name, tensor in params.items()}
 
 
 def task_gradients(loss: Callable[[Params, Samples], Tensor], params: Params, samples: Samples) -> Params:
     """Gradient of every task's own loss in its own parameters, without a graph; params and result [tasks, ...]."""
 
     def of_block(block: slice) -> Params:
-        leaves = _leaves({name: tensor[block] for name, tensor in params.items()})
+        leaves = leaves_of({name: tensor[block] for name, tensor in params.items()})
         return _gradients(loss(leaves, samples.slice_tasks(block)), leaves)
 
     return _by_blocks(of_block, samples)
 
 
-def _repeat(params: Params, block: slice) -> Params:
+def repeat(params: Params, block: slice) -> Params:
+    """Shared parameters once per task of a block, [tasks, ...], without a copy."""
     return {name: tensor.expand(block.stop - block.start, *tensor.shape) for name, tensor in params.items()}
 
 
-def _leaves(params: Params) -> Params:
+def leaves_of(params: Params) -> Params:
+    """Copies that gradients are taken with respect to."""
     return {name: tensor.detach().clone().requires_grad_() for name, tensor in params.items()}
 
 
@@ -102,9 +114,10 @@ def _gradients(losses: Tensor, leaves: Params) -> Params:
 
 
 def _by_blocks(of_block: Callable[[slice], Params], samples: Samples) -> Params:
-    per_block = [of_block(block) for block in blocks(samples.weights.shape[0])]
+    per_block = [of_block(block) for block in blocks(*samples.weights.shape)]
     return {name: torch.cat([gradients[name] for gradients in per_block]) for name in per_block[0]}
 
 
-def _mean(gradients: Params) -> Params:
+def mean_over_tasks(gradients: Params) -> Params:
+    """[tasks, ...] -> [...]."""
     return {name: tensor.mean(0) for name, tensor in gradients.items()}

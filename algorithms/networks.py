@@ -87,6 +87,27 @@ def mlp(weights: Sequence[Tensor], inputs: Tensor, activation: str) -> Tensor:
     return _Forward.apply(activation == "relu", inputs.transpose(1, 2).contiguous(), *weights)[0].transpose(1, 2)
 
 
+def observed(weights: Sequence[Tensor], observations: Tensor, table: Tensor | None, activation: str) -> Tensor:
+    """:func:`mlp` on observations that are vectors, or row numbers of a table.
+
+    With a table the network is evaluated once per row, however many samples there are.
+
+    Shapes:
+        weights: [tasks, in, out], [tasks, out], ...
+        observations: [tasks, samples, in], or [tasks, samples, 1] int64 with table [rows, in]
+        returns: [tasks, samples, out]
+    """
+    if table is None:
+        return mlp(weights, observations, activation)
+    rows = of_table(weights, table, activation)
+    return rows.gather(1, observations.expand(-1, -1, rows.shape[-1]))
+
+
+def of_table(weights: Sequence[Tensor], table: Tensor, activation: str) -> Tensor:
+    """:func:`mlp` on every row of a table [rows, in] for every task, [tasks, rows, out]."""
+    return mlp(weights, table.to(weights[0].dtype).expand(weights[0].shape[0], *table.shape), activation)
+
+
 # Notation of the three passes below, per task, with samples along the columns:
 #   forward   a_l = W_l' h_{l-1} + b_l,  h_l = s(a_l),  z = a_L
 #   backward  d_L = dz,  e_l = W_{l+1} d_{l+1} (+ what flows into h_l from elsewhere),  d_l = e_l * s'(h_l),

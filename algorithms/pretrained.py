@@ -28,8 +28,10 @@ def build(settings: PretrainedSettings, suite: Suite) -> MetaLearner:
     """Pretraining on a suite."""
     from algorithms.meta_gradients import first_order
     from algorithms.meta_learner import MetaLearner
+    from algorithms.outer_updates import AdamUpdate
+    from algorithms.values import Critic
 
-    return MetaLearner(settings, suite, first_order)
+    return MetaLearner(settings, suite, Critic(settings, suite), AdamUpdate(settings.outer_adam(), first_order))
 
 
 PRETRAINED = Declaration(name="pretrained", version=1, settings=PretrainedSettings, build="algorithms.pretrained:build")

@@ -7,22 +7,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from algorithms.advantages import generalised_advantages, standardise
+from algorithms.advantages import standardise
 from algorithms.networks import Params
-from algorithms.policies import Critic
-from algorithms.settings import GradientMethodSettings
 from harness.api import Trajectories
 
-TASKS_PER_BLOCK = 2
-"""Tasks whose samples are worked on together: two fit the second-level cache, and keep two threads busy."""
+SLOTS_PER_BLOCK = 4096
+"""Samples that are worked on together: they fit the second-level cache with their hidden layers."""
 
 
 class Samples(NamedTuple):
     """Time steps of all episodes of a task in one row of slots.
 
     Shapes, slots = episodes * horizon:
-        observations [tasks, slots, observation_dim], actions [tasks, slots, action_dim]
-        advantages, returns [tasks, slots], weights [tasks, slots]: 1 where a slot enters the means, else 0
+        observations [tasks, slots, observation_dim or 1], actions [tasks, slots, action_dim]
+        advantages, returns [tasks, slots], weights [tasks, slots]: how often a slot enters the means; 1 or 0, or a
+        count after :func:`condense`
     """
 
     observations: Tensor
@@ -36,9 +35,56 @@ class Samples(NamedTuple):
         return Samples(*(tensor[tasks] for tensor in self))
 
 
-def blocks(tasks: int) -> list[slice]:
-    """Consecutive slices of at most :data:`TASKS_PER_BLOCK` tasks."""
-    return [slice(start, min(start + TASKS_PER_BLOCK, tasks)) for start in range(0, tasks, TASKS_PER_BLOCK)]
+def flat_samples(trajectories: Trajectories, advantages: Tensor, returns: Tensor) -> Samples:
+    """Trajectories with their advantages and returns [tasks, episodes, horizon] as one row of slots per task."""
+    return Samples(
+        observations=trajectories.observations.flatten(1, 2),
+        actions=trajectories.actions.flatten(1, 2),
+        advantages=advantages.flatten(1, 2),
+        returns=returns.flatten(1, 2),
+        weights=trajectories.valid.flatten(1, 2).to(advantages.dtype),
+    )
+
+
+def condense(samples: Samples, num_observations: int, num_actions: int) -> Samples:
+    """One slot per pair of observation and action, weighted with how often it occurs.
+
+        mean_t f(s_t, a_t) x_t = Σ_sa n_sa f(s, a) x̄_sa / Σ_sa n_sa
+
+    Losses that weigh each step on its own, by its advantage or its return, see no difference, nor do their gradients
+    (a squared error moves by a constant); what a network costs no longer depends on the number of episodes.
+
+    Shapes: in [tasks, slots, ...], out [tasks, num_observations * num_actions, ...].
+    """
+    cells = num_observations * num_actions
+    key = samples.observations.squeeze(-1) * num_actions + samples.actions.squeeze(-1)
+
+    def summed(values: Tensor) -> Tensor:
+        return sum_by_key(values, key, cells)
+
+    weights = summed(samples.weights)
+    often = weights.clamp(min=1.0)
+    cell = torch.arange(cells).expand(key.shape[0], cells).unsqueeze(-1)
+    return Samples(
+        observations=cell // num_actions,
+        actions=cell % num_actions,
+        advantages=summed(samples.advantages * samples.weights) / often,
+        returns=summed(samples.returns * samples.weights) / often,
+        weights=weights,
+    )
+
+
+def sum_by_key(values: Tensor, key: Tensor, cells: int) -> Tensor:
+    """Sums of values [tasks, slots] that share a key 0 ... cells - 1, [tasks, cells]."""
+    return values.new_zeros(values.shape[0], cells).scatter_add_(1, key, values)
+
+
+def blocks(tasks: int, slots: int) -> list[slice]:
+    """Consecutive slices of tasks of about :data:`SLOTS_PER_BLOCK` samples; at least two tasks, to keep two threads
+    busy.
+    """
+    size = max(2, SLOTS_PER_BLOCK // slots)
+    return [slice(start, min(start + size, tasks)) for start in range(0, tasks, size)]
 
 
 def per_task(params: Params, tasks: int, template: dict[str, int]) -> Params:
@@ -47,42 +93,6 @@ def per_task(params: Params, tasks: int, template: dict[str, int]) -> Params:
     ``template``: number of dimensions of every parameter without the axis.
     """
     return {k: v.expand(tasks, *v.shape) if v.dim() == template[k] else v for k, v in params.items()}
-
-
-@torch.no_grad()
-def make_samples(
-    settings: GradientMethodSettings,
-    critic: Critic,
-    params: Params,
-    trajectories: Trajectories,
-    slots: Params,
-    shared_slots: bool,
-) -> tuple[Samples, Params]:
-    """Values, advantages and returns of trajectories, and what stands in the slots after an early end.
-
-    ``params``: [tasks, ...]. ``slots``, ``shared_slots``: see :meth:`harness.api.Algorithm.prepare`.
-    """
-    tasks, episodes, horizon = trajectories.rewards.shape
-    values = torch.cat(
-        [
-            critic.values({k: v[block] for k, v in params.items()}, trajectories.observations[block].flatten(1, 2))
-            for block in blocks(tasks)
-        ]
-    ).view(tasks, episodes, horizon)
-    last_value = torch.zeros(tasks, episodes, dtype=values.dtype)
-    if settings.bootstrap_timeouts:
-        last_value = critic.values(params, trajectories.final_observation) * trajectories.valid[..., -1]
-    advantages, returns = generalised_advantages(
-        trajectories.rewards, values, last_value, trajectories.valid, settings.discount, settings.gae_lambda
-    )
-    fresh = Samples(
-        observations=trajectories.observations.flatten(1, 2),
-        actions=trajectories.actions.flatten(1, 2),
-        advantages=advantages.flatten(1, 2),
-        returns=returns.flatten(1, 2),
-        weights=trajectories.valid.flatten(1, 2).to(values.dtype),
-    )
-    return fill_unused_slots(fresh, slots, shared_slots, settings.unused_slots, settings.standardise_advantages)
 
 
 def fill_unused_slots(
@@ -120,4 +130,4 @@ def fill_unused_slots(
 def _overwrite(old: Tensor | None, new: Tensor, used: Tensor) -> Tensor:
     """``new`` where a slot was used, ``old`` (zero if there is none) elsewhere."""
     mask = used.unsqueeze(-1) if new.dim() > used.dim() else used
-    return torch.where(mask, new, torch.zeros(()) if old is None else old)
+    return torch.where(mask, new, torch.zeros((), dtype=new.dtype) if old is None else old)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -48,26 +48,66 @@ class InnerRuleSettings(Settings):
     """The adaptation rule that was meta-trained: no settings of its own."""
 
 
-class GradientMethodSettings(Settings):
-    """What every gradient-based method here has; names follow the replication report's Tables 3.2 and A.1.
-
-    Actor and critic are separate networks. The actor is a Gaussian with a learned standard deviation that does not
-    depend on the state; it is adapted in the inner loop like every other parameter.
+class ActorSettings(Settings):
+    """The policy network. Where actions are vectors it is a Gaussian with a learned standard deviation that does not
+    depend on the state, adapted in the inner loop like every other parameter; where they are finitely many, a softmax.
     """
 
     actor_hidden_sizes: Sizes = (100, 100)
-    critic_hidden_sizes: Sizes = (100, 100)
     hidden_activation: Literal["relu", "tanh"] = "relu"
     actor_output_activation: Literal["tanh", "linear"] = "tanh"
     initial_log_std: float = -0.5
     initialisation: Literal["uniform_fan_in", "xavier_uniform"] = "uniform_fan_in"
+    """``uniform_fan_in`` draws weights and biases, ``xavier_uniform`` weights only and leaves the biases at zero."""
 
-    discount: Fraction = 0.99
+    @model_validator(mode="after")
+    def _gaussian_keys(self, info: ValidationInfo) -> Self:
+        for key in ("actor_output_activation", "initial_log_std"):
+            if "a finite set of actions" in (info.context or {}).get("provides", ()) and key in self.model_fields_set:
+                raise ValueError(f"{key} belongs to a Gaussian policy; this suite has a finite set of actions")
+        return self
+
+
+class AdvantageSettings(Settings):
+    """How returns become advantages; see :mod:`algorithms.advantages`."""
+
+    discount: Annotated[float, Field(gt=0, le=1)] = 0.99
     gae_lambda: Fraction = 0.97
+    standardise_advantages: bool = True
+
+
+class OuterAdamSettings(Settings):
+    """Adam on the meta-parameters, apart from its rates."""
+
+    outer_betas: Betas = (0.9, 0.999)
+    outer_epsilon: PositiveRate = 1e-8
+    outer_schedule: Schedule = "constant"
+    outer_schedule_period: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _outer_period(self, info: ValidationInfo) -> Self:
+        _require_period(self.outer_schedule, self.outer_schedule_period, "outer_schedule_period", info)
+        return self
+
+    def adam(self, actor_lr: float, critic_lr: float) -> AdamSettings:
+        """These settings with rates."""
+        return AdamSettings(
+            actor_lr=actor_lr,
+            critic_lr=critic_lr,
+            betas=self.outer_betas,
+            epsilon=self.outer_epsilon,
+            schedule=self.outer_schedule,
+            schedule_period=self.outer_schedule_period,
+        )
+
+
+class GradientMethodSettings(ActorSettings, AdvantageSettings, OuterAdamSettings):
+    """Actor and critic as separate networks, both meta-learned; names as in the report's Tables 3.2 and A.1."""
+
+    critic_hidden_sizes: Sizes = (100, 100)
     bootstrap_timeouts: bool = True
     """Add the critic's value of the last observation where the horizon cut an episode, also when the goal was reached
     exactly at that step, as the released code does; off: a time-out counts as an end."""
-    standardise_advantages: bool = True
     unused_slots: Literal["excluded", "zeros", "stale"] = "excluded"
     """What fills the time steps after an early termination: nothing (every mean is over valid steps), zeros, or what
     was left in a re-used buffer. ``stale`` is the released code's way: a fresh buffer, zeros, for the inner update of
@@ -79,23 +119,77 @@ class GradientMethodSettings(Settings):
 
     actor_outer_lr: PositiveRate
     critic_outer_lr: PositiveRate
-    outer_betas: Betas = (0.9, 0.999)
-    outer_epsilon: PositiveRate = 1e-8
-    outer_schedule: Schedule = "constant"
-    outer_schedule_period: Annotated[int, Field(ge=1)] | None = None
 
-    @model_validator(mode="after")
-    def _outer_period(self, info: ValidationInfo) -> GradientMethodSettings:
-        _require_period(self.outer_schedule, self.outer_schedule_period, "outer_schedule_period", info)
-        return self
+    @property
+    def inner_rates(self) -> tuple[float, float]:
+        """Inner learning rates of actor and critic."""
+        return self.actor_inner_lr, self.critic_inner_lr
+
+    @property
+    def adaptation_data(self) -> str:
+        """Every step has its own data."""
+        return "fresh"
 
     def outer_adam(self) -> AdamSettings:
         """The outer optimiser's part of these settings."""
-        return AdamSettings(
-            actor_lr=self.actor_outer_lr,
-            critic_lr=self.critic_outer_lr,
-            betas=self.outer_betas,
-            epsilon=self.outer_epsilon,
-            schedule=self.outer_schedule,
-            schedule_period=self.outer_schedule_period,
-        )
+        return self.adam(self.actor_outer_lr, self.critic_outer_lr)
+
+
+class BaselineMethodSettings(ActorSettings, AdvantageSettings):
+    """A policy network beside a linear baseline that is fitted anew to every batch and not meta-learned."""
+
+    baseline_ridge: PositiveRate = 1e-5
+    """Penalty of the baseline's least squares."""
+    adaptation_steps: Annotated[int, Field(ge=0)] = 1
+    adaptation_data: Literal["fresh", "reused"] = "fresh"
+    """Whether every adaptation step samples its own episodes, or all steps are taken on the same ones."""
+    inner_lr: Rate
+
+    @property
+    def inner_rates(self) -> tuple[float, float]:
+        """Inner learning rate; there is no critic to adapt."""
+        return self.inner_lr, self.inner_lr
+
+
+class TrustRegionMethodSettings(BaselineMethodSettings):
+    """TRPO outside (Schulman et al. 2015, appendix C); defaults as in the released code of Deleu et al."""
+
+    max_kl: PositiveRate = 0.01
+    cg_iterations: Annotated[int, Field(ge=1)] = 10
+    cg_damping: Rate = 1e-5
+    line_search_steps: Annotated[int, Field(ge=1)] = 15
+    line_search_factor: Annotated[float, Field(gt=0, lt=1)] = 0.8
+
+
+class ReptileSettings(BaselineMethodSettings, OuterAdamSettings):
+    """Adam on the way from the meta-parameters to the adapted ones."""
+
+    outer_lr: PositiveRate
+
+    def outer_adam(self) -> AdamSettings:
+        """The outer optimiser's part of these settings."""
+        return self.adam(self.outer_lr, self.outer_lr)
+
+
+class FixedSettings(Settings):
+    """A learner with nothing to choose, and so nothing to train."""
+
+    @model_validator(mode="after")
+    def _no_meta_iterations(self, info: ValidationInfo) -> Self:
+        if updates := (info.context or {}).get("updates", 0):
+            raise ValueError(f"there is nothing to train: the budget must have 0 meta_iterations, not {updates}")
+        return self
+
+
+class CandidateSettings(Settings):
+    """Values to choose from."""
+
+    candidates: Annotated[tuple[float, ...], Field(strict=False, min_length=1, max_length=1000)]
+
+    @model_validator(mode="after")
+    def _one_meta_iteration_each(self, info: ValidationInfo) -> Self:
+        updates = (info.context or {}).get("updates")
+        needed = len(self.candidates) if len(self.candidates) > 1 else 0
+        if updates is not None and updates != needed:
+            raise ValueError(f"candidates: {len(self.candidates)} of them need {needed} meta_iterations, not {updates}")
+        return self

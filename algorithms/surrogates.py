@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from algorithms.networks import Params
-from algorithms.policies import Critic, GaussianPolicy
+from algorithms.policies import AnyPolicy, Distribution
 from algorithms.samples import Samples
 
 
-def score_function(policy: GaussianPolicy, params: Params, samples: Samples) -> Tensor:
+def score_function(policy: AnyPolicy, params: Params, samples: Samples) -> Tensor:
     """Policy-gradient loss of vanilla policy gradient, the "primitive" surrogate of the original MAML.
 
         L(θ) = -mean_t log π_θ(a_t | s_t) A_t           (Finn et al. 2017, algorithm 3; the replication report, eq. 2.1)
@@ -20,18 +20,26 @@ def score_function(policy: GaussianPolicy, params: Params, samples: Samples) -> 
     Shapes: returns [tasks]; the mean is over the slots that count.
     """
     log_prob = policy.log_prob(params, samples.observations, samples.actions)
-    return -_mean(log_prob * samples.advantages, samples.weights)
+    return -weighted_mean(log_prob * samples.advantages, samples.weights)
 
 
-def value_regression(critic: Critic, params: Params, samples: Samples) -> Tensor:
-    """Squared error of the critic on the returns-to-go (Schulman et al. 2016, eq. 28).
+def likelihood_ratio(policy: AnyPolicy, old: Distribution, new: Distribution, samples: Samples) -> Tensor:
+    """Loss of a policy on another one's samples.
 
-        L(ω) = mean_t (V_ω(s_t) - G_t)²
+        L(θ) = -mean_t (π_θ(a_t | s_t) / π_old(a_t | s_t)) A_t          (Schulman et al. 2015, eq. 14)
 
-    Shapes: returns [tasks].
+    Shapes: old, new: distributions over the samples' places; returns [tasks].
     """
-    return _mean((critic.values(params, samples.observations) - samples.returns).square(), samples.weights)
+    densities = [policy.log_density(one, samples.observations, samples.actions) for one in (new, old)]
+    ratio = (densities[0] - densities[1]).exp()
+    return -weighted_mean(ratio * samples.advantages, samples.weights)
 
 
-def _mean(values: Tensor, weights: Tensor) -> Tensor:
+def squared_error(values: Tensor, samples: Samples) -> Tensor:
+    """mean_t (V(s_t) - G_t)² of values [tasks, slots], [tasks]."""
+    return weighted_mean((values - samples.returns).square(), samples.weights)
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean over the slots that count, [tasks]; values, weights [tasks, slots]."""
     return (values * weights).sum(-1) / weights.sum(-1)

@@ -1,0 +1,94 @@
+"""Trust-region steps: conjugate gradient and line search over a loss, a divergence and a metric that are given.
+
+Knows nothing of policies, tasks or adaptation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from algorithms.networks import Params
+from algorithms.settings import TrustRegionMethodSettings
+
+RESIDUAL = 1e-10
+"""Conjugate gradient stops where the squared residual is below this."""
+
+
+class StepReport(NamedTuple):
+    """How a step went: ``kl`` and ``loss`` are those of the parameters that were returned."""
+
+    accepted: bool
+    backtracks: int
+    loss_before: float
+    loss: float
+    kl: float
+
+
+def trust_region_step(
+    params: Params,
+    gradient: Params,
+    metric_product: Callable[[Params], Params],
+    trial: Callable[[Params], tuple[float, float]],
+    settings: TrustRegionMethodSettings,
+) -> tuple[Params, StepReport]:
+    """One TRPO step down a loss (Schulman et al. 2015, appendix C).
+
+        x ≈ (F + c I)⁻¹ g by conjugate gradient,   step = √(2 δ / x'(F + c I) x) x
+        θ ← θ - f^j step for the first j = 0, 1, ... with a smaller loss and KL ≤ δ; if none, θ stays
+
+    ``metric_product``: v -> F v. ``trial``: θ -> (loss, KL from where the step began). Where the gradient is zero or
+    the arithmetic breaks down, no step is made.
+    """
+    loss_before, _ = trial(params)
+    unmoved = StepReport(False, 0, loss_before, loss_before, 0.0)
+
+    def product(vector: Tensor) -> Tensor:
+        return flatten(metric_product(unflatten(vector, params))) + settings.cg_damping * vector
+
+    g = flatten(gradient)
+    direction = conjugate_gradient(product, g, settings.cg_iterations)
+    curvature = float(direction @ product(direction)) if bool(direction.any()) else 0.0
+    if not (curvature > 0.0 and math.isfinite(curvature)):
+        return params, unmoved
+    start, step = flatten(params), math.sqrt(2.0 * settings.max_kl / curvature) * direction
+    for backtracks in range(settings.line_search_steps):
+        candidate = unflatten(start - settings.line_search_factor**backtracks * step, params)
+        loss, kl = trial(candidate)
+        if loss < loss_before and kl <= settings.max_kl:
+            return candidate, StepReport(True, backtracks, loss_before, loss, kl)
+    return params, unmoved._replace(backtracks=settings.line_search_steps)
+
+
+def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> Tensor:
+    """An approximate solution of A x = b for a positive definite A (Hestenes & Stiefel 1952), from x = 0.
+
+    Shapes: b and the result [n]; ``product``: [n] -> [n].
+    """
+    x, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
+    squared = float(residual @ residual)
+    for _ in range(iterations):
+        if squared < RESIDUAL:
+            break
+        image = product(direction)
+        length = squared / float(direction @ image)
+        x = x + length * direction
+        residual = residual - length * image
+        previous, squared = squared, float(residual @ residual)
+        direction = residual + (squared / previous) * direction
+    return x
+
+
+def flatten(params: Params) -> Tensor:
+    """All tensors as one vector."""
+    return torch.cat([tensor.reshape(-1) for tensor in params.values()])
+
+
+def unflatten(vector: Tensor, like: Params) -> Params:
+    """A vector as tensors of the names and shapes of ``like``."""
+    parts = vector.split([tensor.numel() for tensor in like.values()])
+    return {name: part.view(tensor.shape) for (name, tensor), part in zip(like.items(), parts, strict=True)}

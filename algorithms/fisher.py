@@ -77,12 +77,10 @@ class _Block:
             current = {name: tensor[block] for name, tensor in data.adapted.items()}
         self._leaves = leaves_of(current)
         self._samples: Samples = data.post_update.slice_tasks(block)
+        self._hidden = learner.policy.hidden(self._leaves, self._samples.observations)
         self._distribution = learner.policy.distribution(self._leaves, self._samples.observations)
         visits = learner.policy.places(self._samples.observations, self._samples.weights)
         self._share = (visits / visits.sum(-1, keepdim=True)).unsqueeze(-1)
-        # The product with J by the product with J' twice: J' u is linear in u, so its derivative along v is J v.
-        self._probe = tuple(torch.zeros_like(part, requires_grad=True) for part in self._distribution)
-        self._pulled = _grad(self._distribution, self._leaves, self._probe, create_graph=True)
 
     def _adaptation_step(self, params: Params, samples: Samples) -> Params:
         leaves = leaves_of(params)
@@ -98,11 +96,10 @@ class _Block:
 
     def fisher_product(self, vector: Params) -> Params:
         tangent = self._through_steps(repeat(vector, self._block), self._steps)
-        moved: Distribution = torch.autograd.grad(
-            list(self._pulled.values()), self._probe, list(tangent.values()), retain_graph=True
-        )
+        policy = self._learner.policy
         with torch.no_grad():
-            weighed = self._learner.policy.fisher(self._distribution, moved, self._share)
+            moved = policy.tangent(self._leaves, self._hidden, self._distribution, tangent)
+            weighed = policy.fisher(self._distribution, moved, self._share)
         pulled = _grad(self._distribution, self._leaves, weighed)
         return self._through_steps(pulled, reversed(self._steps))
 
@@ -114,13 +111,12 @@ class _Block:
         return vector
 
 
-def _grad(outputs: Distribution, leaves: Params, cotangents: Distribution | None, create_graph: bool = False) -> Params:
+def _grad(outputs: Distribution, leaves: Params, cotangents: Distribution | None) -> Params:
     found = torch.autograd.grad(
         outputs,
         list(leaves.values()),
         cotangents,
         retain_graph=True,
-        create_graph=create_graph,
         materialize_grads=True,
     )
     return dict(zip(leaves, found, strict=True))

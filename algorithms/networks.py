@@ -103,6 +103,24 @@ def observed(weights: Sequence[Tensor], observations: Tensor, table: Tensor | No
     return rows.gather(1, observations.expand(-1, -1, rows.shape[-1]))
 
 
+@torch.no_grad()
+def hidden_layers(weights: Sequence[Tensor], inputs: Tensor, activation: str) -> list[Tensor]:
+    """Inputs and hidden layers with features as rows, [tasks, features, samples] each, for :func:`mlp_tangent`."""
+    outputs = _Forward.apply(activation == "relu", inputs.transpose(1, 2).contiguous(), *weights)
+    return [inputs.transpose(1, 2), *outputs[1:]]
+
+
+@torch.no_grad()
+def mlp_tangent(
+    weights: Sequence[Tensor], hidden: Sequence[Tensor], directions: Sequence[Tensor], activation: str
+) -> Tensor:
+    """How the outputs of :func:`mlp` move when the weights move: the product of their Jacobian with ``directions``.
+
+    Shapes: weights, directions [tasks, in, out], [tasks, out], ...; returns [tasks, samples, out].
+    """
+    return _tangents(activation == "relu", hidden, weights[::2], directions)[1][-1].transpose(1, 2)
+
+
 def of_table(weights: Sequence[Tensor], table: Tensor, activation: str) -> Tensor:
     """:func:`mlp` on every row of a table [rows, in] for every task, [tasks, rows, out]."""
     return mlp(weights, table.to(weights[0].dtype).expand(weights[0].shape[0], *table.shape), activation)
@@ -175,31 +193,39 @@ class _Backward(Function):
         saved = ctx.saved_tensors
         hidden, weights, deltas = saved[:depth], saved[depth : 2 * depth], saved[2 * depth : 3 * depth]
         errors = saved[3 * depth :]
+        moved, tangents = _tangents(relu, hidden, weights, cotangents)
         to_hidden: list[Tensor] = []
-        to_weights: list[Tensor | None] = []
-        tangent: Tensor | None = None
-        for layer in range(depth):
-            direction, shift = cotangents[2 * layer], cotangents[2 * layer + 1]
-            moved = torch.bmm(direction.transpose(1, 2), hidden[layer]).add_(shift.unsqueeze(-1))
-            if tangent is None:
-                to_weights.append(None)  # h_0 is the input: nothing moves it
-            else:
-                moved.baddbmm_(weights[layer].transpose(1, 2), tangent)
-                to_weights.append(_outer(tangent, deltas[layer]))
-                to_hidden.append(torch.bmm(direction, deltas[layer]))
-            if layer == depth - 1:
-                tangent = moved
-            elif relu:
-                tangent = _mask_(moved, hidden[layer + 1])
-            else:
-                output = hidden[layer + 1]
-                tangent = moved * (1.0 - output.square())
+        to_weights: list[Tensor | None] = [None]  # h_0 is the input: nothing moves it
+        for layer in range(1, depth):
+            to_weights.append(_outer(tangents[layer - 1], deltas[layer]))
+            by_direction = torch.bmm(cotangents[2 * layer], deltas[layer])
+            if not relu:
                 # d/dh (1 - h^2) = -2h acts on the product e * (V'h + W'r + c)
-                errors_term = moved.mul_(errors[layer]).mul_(output).mul_(-2.0)
-                to_hidden.append(errors_term)
-        if not relu:
-            to_hidden = _pair_up(to_hidden)
-        return (None, None, tangent, *[None] * (depth - 1), None, *to_hidden, *to_weights)
+                by_curvature = moved[layer - 1].mul_(errors[layer - 1]).mul_(hidden[layer]).mul_(-2.0)
+                by_direction = by_curvature + by_direction
+            to_hidden.append(by_direction)
+        return (None, None, tangents[-1], *[None] * (depth - 1), None, *to_hidden, *to_weights)
+
+
+def _tangents(
+    relu: bool, hidden: Sequence[Tensor], weights: Sequence[Tensor], directions: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """(V_l' h_{l-1} + W_l' r_{l-1} + c_l, r_l) for every layer; ``weights`` W_l, ``directions`` V_1, c_1, V_2, ..."""
+    moved_all: list[Tensor] = []
+    tangents: list[Tensor] = []
+    for layer, weight in enumerate(weights):
+        direction, shift = directions[2 * layer], directions[2 * layer + 1]
+        moved = torch.bmm(direction.transpose(1, 2), hidden[layer]).add_(shift.unsqueeze(-1))
+        if tangents:
+            moved.baddbmm_(weight.transpose(1, 2), tangents[-1])
+        if layer == len(weights) - 1:
+            tangents.append(moved)
+        elif relu:
+            tangents.append(_mask_(moved, hidden[layer + 1]))
+        else:
+            tangents.append(moved * (1.0 - hidden[layer + 1].square()))
+        moved_all.append(moved)
+    return moved_all, tangents
 
 
 def _outer(left: Tensor, right: Tensor) -> Tensor:
@@ -212,8 +238,3 @@ def _outer(left: Tensor, right: Tensor) -> Tensor:
 def _mask_(values: Tensor, hidden: Tensor) -> Tensor:
     """Zero ``values`` in place where the rectifier was closed."""
     return torch.ops.aten.threshold_backward(values, hidden, 0, grad_input=values)
-
-
-def _pair_up(terms: list[Tensor]) -> list[Tensor]:
-    """For tanh each hidden layer collects two terms, in the order they were made: curvature, then direction."""
-    return [curvature + direction for curvature, direction in zip(terms[::2], terms[1::2], strict=True)]

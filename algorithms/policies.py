@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from algorithms.networks import Params, forward, init_mlp, layers, mlp, observed, of_table
+from algorithms.networks import Params, forward, hidden_layers, init_mlp, layers, mlp, mlp_tangent, of_table
 from algorithms.samples import sum_by_key
 from algorithms.settings import ActorSettings
 from harness.api import Experience, Metrics, Suite
@@ -46,6 +46,18 @@ class NetworkPolicy:
         """Nor does it take anything up."""
         return None
 
+    def hidden(self, params: Params, observations: Tensor) -> list[Tensor]:
+        """The network's hidden layers at every place, which :meth:`tangent` needs; params [tasks, ...]."""
+        weights = layers(params, "actor")
+        inputs = observations
+        if self._table is not None:
+            inputs = self._table.to(weights[0].dtype).expand(weights[0].shape[0], *self._table.shape)
+        return hidden_layers(weights, inputs, self._settings.hidden_activation)
+
+    def _moved(self, params: Params, hidden: list[Tensor], directions: Params) -> Tensor:
+        activation = self._settings.hidden_activation
+        return mlp_tangent(layers(params, "actor"), hidden, layers(directions, "actor"), activation)
+
 
 class GaussianPolicy(NetworkPolicy):
     """A diagonal Gaussian whose mean is a network and whose standard deviation is one learned vector.
@@ -56,6 +68,7 @@ class GaussianPolicy(NetworkPolicy):
     """
 
     def __init__(self, settings: ActorSettings, suite: Suite) -> None:
+        assert suite.observation_table is None
         super().__init__(settings, suite, suite.action_dim)
 
     def init(self, rng: Generator) -> Params:
@@ -69,8 +82,7 @@ class GaussianPolicy(NetworkPolicy):
 
     def act(self, params: Params, observation: Tensor, memory: Any, noise: Tensor) -> tuple[Tensor, Any]:
         """a = μ(s) + σ · noise; shapes as in :class:`harness.api.Policy`."""
-        inputs = observation if self._table is None else self._table[observation.squeeze(-1)]
-        mean = forward([params[name] for name in self._names], inputs, self._settings.hidden_activation)
+        mean = forward([params[name] for name in self._names], observation, self._settings.hidden_activation)
         if self._settings.actor_output_activation == "tanh":
             mean = mean.tanh_()
         std = params["actor/log_std"].exp()
@@ -78,10 +90,20 @@ class GaussianPolicy(NetworkPolicy):
 
     def distribution(self, params: Params, observations: Tensor) -> Distribution:
         """(μ, ω) at every observation; differentiable. Params [tasks, ...], observations [tasks, samples, ...]."""
-        mean = observed(layers(params, "actor"), observations, self._table, self._settings.hidden_activation)
+        mean = mlp(layers(params, "actor"), observations, self._settings.hidden_activation)
         if self._settings.actor_output_activation == "tanh":
             mean = mean.tanh()
         return mean, params["actor/log_std"].unsqueeze(1)
+
+    @torch.no_grad()
+    def tangent(
+        self, params: Params, hidden: list[Tensor], distribution: Distribution, directions: Params
+    ) -> Distribution:
+        """How the distribution moves when the parameters [tasks, ...] move in ``directions``; shapes as it."""
+        moved = self._moved(params, hidden, directions)
+        if self._settings.actor_output_activation == "tanh":
+            moved = moved * (1.0 - distribution[0].square())
+        return moved, directions["actor/log_std"].unsqueeze(1)
 
     @staticmethod
     def places(observations: Tensor, weights: Tensor) -> Tensor:
@@ -167,6 +189,14 @@ class CategoricalPolicy(NetworkPolicy):
         if self._table is None:
             return (mlp(weights, observations, activation).log_softmax(-1),)
         return (of_table(weights, self._table, activation).log_softmax(-1),)
+
+    @torch.no_grad()
+    def tangent(
+        self, params: Params, hidden: list[Tensor], distribution: Distribution, directions: Params
+    ) -> Distribution:
+        """How log π moves when the parameters [tasks, ...] move in ``directions``: δz_a - Σ_b π_b δz_b."""
+        moved = self._moved(params, hidden, directions)
+        return (moved - (distribution[0].exp() * moved).sum(-1, keepdim=True),)
 
     def places(self, observations: Tensor, weights: Tensor) -> Tensor:
         """Weights of the places, given those of the samples [tasks, samples]: a row has that of all its samples."""

@@ -51,8 +51,8 @@ def trust_region_step(
         return flatten(metric_product(unflatten(vector, params))) + settings.cg_damping * vector
 
     g = flatten(gradient)
-    direction = conjugate_gradient(product, g, settings.cg_iterations)
-    curvature = float(direction @ product(direction)) if bool(direction.any()) else 0.0
+    direction, residual = conjugate_gradient(product, g, settings.cg_iterations)
+    curvature = float(direction @ (g - residual))  # x'A x, without another product
     if not (curvature > 0.0 and math.isfinite(curvature)):
         return params, unmoved
     start, step = flatten(params), math.sqrt(2.0 * settings.max_kl / curvature) * direction
@@ -64,10 +64,10 @@ def trust_region_step(
     return params, unmoved._replace(backtracks=settings.line_search_steps)
 
 
-def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> Tensor:
-    """An approximate solution of A x = b for a positive definite A (Hestenes & Stiefel 1952), from x = 0.
+def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """An approximate solution x of A x = b for a positive definite A, from x = 0, and b - A x.
 
-    Shapes: b and the result [n]; ``product``: [n] -> [n].
+    (Hestenes & Stiefel 1952, section 3.) Shapes: b, x and the residual [n]; ``product``: [n] -> [n].
     """
     x, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
     squared = float(residual @ residual)
@@ -80,7 +80,7 @@ def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, iteration
         residual = residual - length * image
         previous, squared = squared, float(residual @ residual)
         direction = residual + (squared / previous) * direction
-    return x
+    return x, residual
 
 
 def flatten(params: Params) -> Tensor:

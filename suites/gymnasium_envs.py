@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete, Space
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
@@ -27,8 +27,14 @@ from suites import SUITES
 
 Array = NDArray[Any]
 
-ENVIRONMENTS = {"metarepro/Navigation2D-v0": "navigation"}
+ENVIRONMENTS = {
+    "metarepro/Navigation2D-v0": "navigation",
+    "metarepro/BernoulliBandit-v0": "bandits",
+    "metarepro/TabularMDP-v0": "tabular_mdp",
+}
 """Gymnasium ids, and the suites behind them."""
+DEFAULTS: dict[str, dict[str, Any]] = {"bandits": {"arms": 5}}
+"""Settings that an environment has unless the caller says otherwise, where the suite itself has no default."""
 
 
 def _suite(name: str, settings: dict[str, Any]) -> Suite:
@@ -37,9 +43,33 @@ def _suite(name: str, settings: dict[str, Any]) -> Suite:
     return suite
 
 
-def _spaces(suite: Suite) -> tuple[Box, Box]:
-    observation = Box(-np.inf, np.inf, (suite.observation_dim,), np.float32)
+def _spaces(suite: Suite) -> tuple[Space[Any], Space[Any]]:
+    """Observation and action space: whole numbers where there are finitely many, else vectors."""
+    observation: Space[Any] = Box(-np.inf, np.inf, (suite.observation_dim,), np.float32)
+    if suite.observation_table is not None:
+        observation = Discrete(suite.observation_table.shape[0])
+    if suite.num_actions is not None:
+        return observation, Discrete(suite.num_actions)
     return observation, Box(-1.0, 1.0, (suite.action_dim,), np.float32)
+
+
+def _actions(suite: Suite, given: Any, copies: int) -> torch.Tensor:
+    """Actions of all copies as the suite takes them, [copies, 1, action_dim].
+
+    Errors: ValueError for an action outside a finite set.
+    """
+    if suite.num_actions is None:
+        return torch.as_tensor(np.asarray(given, dtype=np.float32)).view(copies, 1, -1)
+    chosen = np.asarray(given)
+    if not np.issubdtype(chosen.dtype, np.integer) or not ((chosen >= 0) & (chosen < suite.num_actions)).all():
+        raise ValueError(f"an action here is a whole number from 0 to {suite.num_actions - 1}, found {given!r}")
+    return torch.as_tensor(chosen, dtype=torch.int64).view(copies, 1, 1)
+
+
+def _observations(suite: Suite, observation: torch.Tensor) -> Array:
+    """Observations [copies, 1, ...] of all copies as gymnasium gives them."""
+    rows: Array = observation[:, 0].numpy().copy()
+    return rows if suite.observation_table is None else rows[:, 0]
 
 
 def _generator(random: np.random.Generator) -> torch.Generator:
@@ -83,7 +113,7 @@ def _seeds(seed: int | Sequence[int | None] | None, copies: int) -> list[int | N
     return list(seed)
 
 
-class SuiteEnv(gymnasium.Env[Array, Array]):
+class SuiteEnv(gymnasium.Env[Any, Any]):
     """One episode of one task at a time."""
 
     metadata = {"render_modes": []}  # noqa: RUF012  (gymnasium's own convention)
@@ -95,7 +125,7 @@ class SuiteEnv(gymnasium.Env[Array, Array]):
         self._state: Any = None
         self._steps = 0
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode; see the module's text for how the task is chosen."""
         super().reset(seed=seed)
         self._rng = _generator(self.np_random)
@@ -107,18 +137,18 @@ class SuiteEnv(gymnasium.Env[Array, Array]):
             self._tasks = drawn
         self._state, observation = self._suite.reset(self._tasks, 1, self._rng)
         self._steps = 0
-        return observation[0, 0].numpy().copy(), {}
+        return _observations(self._suite, observation)[0], {}
 
-    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One step; the horizon truncates."""
         if self._tasks is None:
             raise RuntimeError("reset the environment before the first step")
-        batch = torch.as_tensor(np.asarray(action, dtype=np.float32)).view(1, 1, -1)
+        batch = _actions(self._suite, action, 1)
         self._state, observation, reward, terminated = self._suite.step(self._tasks, self._state, batch, self._rng)
         self._steps += 1
         ended = bool(terminated)
         truncated = self._steps >= self._suite.horizon and not ended
-        return observation[0, 0].numpy().copy(), float(reward), ended, truncated, {}
+        return _observations(self._suite, observation)[0], float(reward), ended, truncated, {}
 
 
 class SuiteVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
@@ -166,26 +196,28 @@ class SuiteVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         self._state, observation = self._suite.reset(self._tasks, 1, self._rng)
         self._steps = np.zeros(self.num_envs, dtype=np.int64)
         self._ended = np.zeros(self.num_envs, dtype=bool)
-        return observation[:, 0].numpy().copy(), {}
+        return _observations(self._suite, observation), {}
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """One step in every copy, or a reset in those whose episode had ended."""
         if self._tasks is None:
             raise RuntimeError("reset the environment before the first step")
         fresh = torch.from_numpy(self._ended)
-        batch = torch.as_tensor(np.asarray(actions, dtype=np.float32)).unsqueeze(1)
+        batch = _actions(self._suite, actions, self.num_envs)
         state, observation, reward, terminated = self._suite.step(self._tasks, self._state, batch, self._rng)
         if fresh.any():
             start, first = self._suite.reset(self._tasks, 1, self._rng)
-            state = torch.where(fresh.view(-1, 1, 1), start, state)
-            observation = torch.where(fresh.view(-1, 1, 1), first, observation)
+            state, observation = (
+                torch.where(fresh.view(-1, *[1] * (old.dim() - 1)), new, old)
+                for new, old in ((start, state), (first, observation))
+            )
             reward, terminated = reward.masked_fill(fresh.view(-1, 1), 0.0), terminated & ~fresh.view(-1, 1)
         self._state = state
         self._steps = np.where(self._ended, 0, self._steps + 1)
         ended = terminated[:, 0].numpy().copy()
         truncated = (self._steps >= self._suite.horizon) & ~ended
         self._ended = ended | truncated
-        return observation[:, 0].numpy().copy(), reward[:, 0].double().numpy(), ended, truncated, {}
+        return _observations(self._suite, observation), reward[:, 0].double().numpy(), ended, truncated, {}
 
 
 for _id, _name in ENVIRONMENTS.items():
@@ -193,5 +225,5 @@ for _id, _name in ENVIRONMENTS.items():
         id=_id,
         entry_point=f"{__name__}:{SuiteEnv.__name__}",
         vector_entry_point=f"{__name__}:{SuiteVectorEnv.__name__}",
-        kwargs={"suite": _name},
+        kwargs={"suite": _name} | DEFAULTS.get(_name, {}),
     )

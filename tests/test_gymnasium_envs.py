@@ -15,7 +15,7 @@ from suites import SUITES
 
 NAME = "metarepro/Navigation2D-v0"
 REPLAY = SimpleNamespace(
-    initial_memory=lambda tasks, episodes: None, act=lambda params, seen, memory, noise: (noise, None)
+    sequential=False, initial_memory=lambda *sizes: None, act=lambda params, seen, memory, noise: (noise, None)
 )
 """A policy whose actions are the noise that it is given."""
 
@@ -179,3 +179,45 @@ def test_a_list_of_seeds_redraws_only_the_copies_that_get_one():
     assert np.array_equal(same, before)
     with pytest.raises(ValueError, match="2 copies need as many seeds, found 1"):
         env.reset(seed=[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "actions"), [("metarepro/BernoulliBandit-v0", 1, 5), ("metarepro/TabularMDP-v0", 10, 5)]
+)
+def test_finite_suites_have_discrete_spaces_and_equal_the_harness_step_by_step(name, rows, actions):
+    env = gymnasium.make(name)
+    assert (env.observation_space.n, env.action_space.n) == (rows, actions)
+    suite = env.unwrapped._suite
+    tasks = suite.sample_tasks(1, torch.Generator().manual_seed(1))
+    task = {key: value[0].numpy() for key, value in tasks.items()}
+    observation, _ = env.reset(seed=3, options={"task": task})
+    assert observation == 0
+    rng = torch.Generator().manual_seed(0)
+    rng.set_state(env.unwrapped._rng.get_state())
+    chosen = torch.randint(actions, (suite.horizon, 1, 1, 1), generator=torch.Generator().manual_seed(4))
+    trajectories = rollout(suite, REPLAY, {}, tasks, 1, rng, chosen)
+    for step in range(suite.horizon):
+        assert observation == trajectories.observations[0, 0, step, 0]
+        observation, reward, terminated, truncated, _ = env.step(int(chosen[step]))
+        assert reward == trajectories.rewards[0, 0, step]
+        assert (terminated or truncated) == (step == suite.horizon - 1)
+
+
+def test_a_vector_of_bandits_is_reset_after_every_pull_and_keeps_its_tasks():
+    env = gymnasium.make_vec(
+        "metarepro/BernoulliBandit-v0", num_envs=3, vectorization_mode="vector_entry_point", arms=2
+    )
+    env.reset(seed=0, options={"tasks": {"mean": np.array([[0.0, 1.0]] * 3)}})
+    for _ in range(4):
+        _, reward, terminated, _, _ = env.step(np.array([0, 1, 1]))
+        assert (reward.tolist(), terminated.all()) == ([0.0, 1.0, 1.0], True)
+        _, reward, terminated, _, _ = env.step(np.array([0, 1, 1]))
+        assert (reward.tolist(), terminated.any()) == ([0.0, 0.0, 0.0], False)
+
+
+@pytest.mark.parametrize("action", [5, -1, 0.5])
+def test_an_action_outside_a_finite_set_is_refused(action):
+    env = gymnasium.make("metarepro/BernoulliBandit-v0", disable_env_checker=True).unwrapped
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="a whole number from 0 to 4"):
+        env.step(action)

@@ -101,8 +101,8 @@ def test_the_initial_network_does_not_solve_it(new):
 
 def test_a_meta_gradient_of_the_wrong_sign_does_not_solve_it(new):
     learner = new("maml")
-    right = learner._meta_gradient
-    learner._meta_gradient = lambda *arguments: {name: -value for name, value in right(*arguments).items()}
+    right = learner.outer.meta_gradient
+    learner.outer.meta_gradient = lambda *arguments: {name: -value for name, value in right(*arguments).items()}
     assert scores(learner, train(learner))[2] < SOLVED
 
 

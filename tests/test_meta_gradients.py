@@ -227,7 +227,7 @@ def test_one_step_with_a_quadratic_reward_in_closed_form(make_learner):
     derivative is H2 = E[∇² log π r]: -E[r]/σ² and 4(μ - g) for (μ, μ) and (μ, ω), where the true one is -2 and 0.
     """
     mu, omega, goal, rate = 0.4, -0.7, 1.0, 0.1
-    line = SimpleNamespace(observation_dim=1, action_dim=1, horizon=1)
+    line = SimpleNamespace(observation_dim=1, observation_table=None, action_dim=1, num_actions=None, horizon=1)
     learner = make_learner(
         "maml_elementwise", line, actor_hidden_sizes=[], actor_output_activation="linear", actor_inner_lr=rate
     )
@@ -261,7 +261,7 @@ def test_one_step_with_a_quadratic_reward_in_closed_form(make_learner):
 def test_a_meta_update_is_one_adam_step_against_the_meta_gradient(setting):
     learner, params, data = setting()
     gradients = second_order(learner, params, data)
-    state, metrics = learner.meta_update(State(params, learner._outer.init(params)), data, 0)
+    state, metrics = learner.meta_update(State(params, learner.outer.init(params)), data, 0)
     # The first step of Adam moves every parameter by its rate, 0.01 or 0.02, against the sign of its gradient.
     for name, tensor in params.items():
         rate = 0.01 if name.startswith("actor/") else 0.02

@@ -29,7 +29,7 @@ class Scripted:
 
 
 REPLAY = SimpleNamespace(
-    initial_memory=lambda tasks, episodes: None, act=lambda params, seen, memory, noise: (noise, None)
+    sequential=False, initial_memory=lambda *sizes: None, act=lambda params, seen, memory, noise: (noise, None)
 )
 """A policy whose actions are the noise that it is given."""
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from harness.files import require_writable, write_atomic, write_json
 from harness.provenance import provenance
+from tests.benchmarks import trust_region
 
 METHODS = ("maml", "fomaml", "pretrained")
 TASKS = (20, 40, 80, 160)
@@ -47,7 +48,7 @@ def phases_table(measured: dict[str, dict[str, float]]) -> str:
     for name, row in measured.items():
         split = [f"{row[phase]:.3f}" for phase in ("sampling", "adaptation", "outer", "total")]
         share = [f"{row['gflop']:.1f}", f"{row['limit']:.3f}", f"{100 * row['limit'] / row['total']:.0f} %"]
-        rows.append([name, *split, f"{row['steps_per_s'] / 1e6:.2f}", f"{row['peak_mib']:.0f}", *share])
+        rows.append([name, *split, f"{1e-6 * row['steps'] / row['sampling']:.2f}", f"{row['peak_mib']:.0f}", *share])
     header = ["method, threads", "sampling s", "adaptation s", "outer s", "total s", "million steps/s", "peak MiB"]
     return table([*header, "GFLOP", "products alone s", "share"], rows)
 
@@ -123,6 +124,8 @@ def main() -> None:
         for threads in sorted({1, options.threads})
     }
     by_tasks = {(m, n): child(method=m, tasks=n, threads=options.threads) for m in METHODS[:2] for n in TASKS}
+    trust = trust_region.measure_all(child, sorted({1, options.threads}))
+    trust_growth = trust_region.growth(child, options.threads)
     by_episodes = {(m, n): child(method=m, episodes=n, threads=options.threads) for m in METHODS[:2] for n in EPISODES}
     surroundings = provenance("python -m tests.benchmarks.bench")
     text = "\n\n".join(
@@ -133,11 +136,14 @@ def main() -> None:
             growth_table("tasks", by_tasks),
             growth_table("episodes", by_episodes),
             overhead_table(results),
+            table(*trust_region.phases(trust)),
+            table(*trust_growth),
         ]
     )
     write_atomic(results / "bench.md", (text + "\n").encode())
     raw = {"methods": by_method, **{f"{m}, {n} tasks": row for (m, n), row in by_tasks.items()}}
     raw |= {f"{m}, {n} episodes": row for (m, n), row in by_episodes.items()}
+    raw |= {f"maml_trpo, {work.name}, {threads} threads": row for (work, threads), row in trust.items()}
     write_json(results / "bench.json", {"provenance": surroundings, "measured": raw})
     print(f"{text}\n\nwritten: {results / 'bench.md'}, {results / 'bench.json'}")
 

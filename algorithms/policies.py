@@ -228,10 +228,14 @@ class CategoricalPolicy(NetworkPolicy):
         """
         return (share * distribution[0].exp() * tangent[0],)
 
-    @staticmethod
-    def metrics(params: Params) -> Metrics:
-        """Nothing that the parameters alone would show."""
-        return {}
+    @torch.no_grad()
+    def metrics(self, params: Params) -> Metrics:
+        """Mean entropy -Σ_a π log π over the rows of the table, in nats: near zero the policy no longer explores."""
+        if self._table is None:
+            return {}
+        weights = [params[name] for name in self._names]
+        log_prob = forward(weights, self._table.unsqueeze(0), self._settings.hidden_activation).log_softmax(-1)
+        return {"policy_entropy": float(-(log_prob.exp() * log_prob).sum(-1).mean())}
 
 
 AnyPolicy = GaussianPolicy | CategoricalPolicy

@@ -1,7 +1,7 @@
 """Learners without a gradient: a policy that remembers, and one number to choose for it.
 
-Meta-training tries one candidate per meta-iteration on fresh training tasks and keeps the best; the published
-evaluations chose on the very tasks that they reported.
+Meta-training tries every candidate on the same training tasks and keeps the best. The published evaluations chose on
+the very tasks that they reported.
 """
 
 from __future__ import annotations
@@ -27,22 +27,20 @@ class NothingToAdapt:
 
 
 class CandidateSearch:
-    """Tries the candidates one by one; the one with the highest mean return wins, of equals the first.
+    """One meta-iteration: each adaptation round takes up the next candidate on the same tasks; then the best one stays.
 
+    The best has the highest mean return over the tasks; of equals the first.
     params: {"candidate": the position of the value in use, a float tensor without axes}.
-    optimiser: the best so far, its mean return, and how many were tried.
     """
-
-    adaptation_rounds = 0
 
     def __init__(self, policy: Policy, candidates: tuple[float, ...] = (0.0,)) -> None:
         self.policy = policy
+        self.adaptation_rounds = len(candidates) - 1
         self._candidates = candidates
 
     def init(self, rng: Generator) -> State:
         """The first candidate."""
-        start = {"best": 0.0, "best_return": -torch.inf, "tried": 0.0}
-        return State({"candidate": torch.tensor(0.0)}, {name: torch.tensor(value) for name, value in start.items()})
+        return State({"candidate": torch.tensor(0.0)})
 
     def prepare(
         self, params: Params, trajectories: Trajectories, slots: Params, shared_slots: bool
@@ -55,19 +53,16 @@ class CandidateSearch:
         return NothingToAdapt()
 
     def adapt(self, params: Params, samples: Tensor) -> Params:
-        """The same parameters, once per task."""
-        return {name: tensor.expand(len(samples), *tensor.shape) for name, tensor in params.items()}
+        """The next candidate, after the last the first again, for every task."""
+        return {"candidate": ((params["candidate"] + 1.0) % len(self._candidates)).expand(len(samples))}
 
     def meta_update(self, state: State, data: MetaBatch, iteration: int) -> tuple[State, Metrics]:
-        """Judge the candidate in use and take up the next, or the winner after the last."""
-        current, score = state.params["candidate"], data.post_update.mean()
-        memory = state.optimiser
-        better = bool(score > memory["best_return"])
-        best = current if better else memory["best"]
-        tried = memory["tried"] + 1.0
-        following = tried if tried < len(self._candidates) else best
-        optimiser = {"best": best, "best_return": score if better else memory["best_return"], "tried": tried}
-        return State({"candidate": following}, optimiser), {"candidate": self._candidates[int(current)]}
+        """The winner."""
+        returns = torch.stack([*data.pre_update, data.post_update]).mean(-1)
+        winner = int(returns.argmax())
+        best = (int(state.params["candidate"]) + winner) % len(self._candidates)
+        metrics = {"candidate": self._candidates[best], "candidate_return": float(returns[winner])}
+        return State({"candidate": torch.tensor(float(best))}), metrics
 
 
 def candidate(params: Params, candidates: tuple[float, ...]) -> float:

@@ -83,7 +83,7 @@ def elementwise(learner: Adapting, params: Params, data: MetaBatch) -> Params:
 def towards_adapted(learner: Adapting, params: Params, data: MetaBatch) -> Params:
     """The way from the adapted parameters back: descending it moves towards them.
 
-    g = θ - mean_i θ_i^(k)          (Deleu et al. 2018, algorithm 2; Nichol et al. 2018, eq. 1)
+    g = θ - mean_i θ_i^(k)          (Deleu et al. 2018, algorithm 2)
     """
     return {name: tensor - data.adapted[name].mean(0) for name, tensor in params.items()}
 

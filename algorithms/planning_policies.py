@@ -8,16 +8,18 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from algorithms.psrl import PSRLSettings
 from harness.api import Experience, Params, Suite
 
 
 class PosteriorPlanningPolicy:
     """Plans on tables drawn from the posterior (PSRL), or on its means (greedy).
 
-        P(. | s, a) ~ Dirichlet(1 + n(s, a, .))
-        r̄(s, a) ~ N((μ0 + Σ r) / (1 + n(s, a)), 1 / (1 + n(s, a)))        prior N(μ0, 1), unit reward noise
+        P(. | s, a) ~ Dirichlet(k + n(s, a, .))
+        r̄(s, a) ~ N((k μ0 + Σ r) / (k + n(s, a)), 1 / (k + n(s, a)))      prior N(μ0, 1/k), unit reward noise
 
-    (Osband et al. 2013). The plan is optimal for one episode on these tables; of equal actions it takes the first.
+    (Osband et al. 2013), k the strength of the prior. The plan is optimal for one episode on these tables; of equal
+    actions it takes the first, or any.
 
     Memory: {"transitions": [tasks, episodes, states, actions, states], "reward_sum": [tasks, episodes, states,
     actions], "plan": [tasks, episodes, horizon, states] int64, "step": steps since the start of the episode}; the
@@ -26,12 +28,12 @@ class PosteriorPlanningPolicy:
 
     sequential = True
 
-    def __init__(self, suite: Suite, prior_mean: float, sample: bool) -> None:
+    def __init__(self, suite: Suite, settings: PSRLSettings) -> None:
         assert suite.num_actions is not None
         assert suite.observation_table is not None
         self._suite = suite
         self._shape = (suite.observation_table.shape[0], suite.num_actions)
-        self._prior_mean, self._sample = prior_mean, sample
+        self._settings = settings
 
     def draw_noise(self, rng: Generator, tasks: int, episodes: int, horizon: int) -> Tensor:
         """A seed per step for the draws of all tasks; an episode uses its first. [horizon, 1, episodes, 1] int64."""
@@ -51,20 +53,22 @@ class PosteriorPlanningPolicy:
         """The planned action, [tasks, episodes, 1]; a new plan at the start of an episode."""
         step = int(memory["step"]) % self._suite.horizon
         if step == 0:
-            tables = self._tables(memory, noise)
-            memory = memory | {"plan": self._suite.plan(*tables)}  # type: ignore[attr-defined]
+            memory = memory | {"plan": self._plan(memory, noise)}
         return memory["plan"][:, :, step].gather(-1, observation), memory
 
-    def _tables(self, memory: Any, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """(transition, reward) to plan on."""
-        concentration = 1.0 + memory["transitions"]
-        precision = 1.0 + memory["transitions"].sum(-1)
-        reward = (self._prior_mean + memory["reward_sum"]) / precision
-        if self._sample:
-            generator = np.random.default_rng(noise.flatten().tolist())
+    def _plan(self, memory: Any, noise: Tensor) -> Tensor:
+        """A plan for one episode, [tasks, episodes, horizon, states]."""
+        settings, generator = self._settings, np.random.default_rng(noise.flatten().tolist())
+        concentration = settings.prior_strength + memory["transitions"]
+        precision = settings.prior_strength + memory["transitions"].sum(-1)
+        reward = (settings.prior_strength * settings.prior_mean + memory["reward_sum"]) / precision
+        if settings.sample:
             concentration = torch.from_numpy(generator.standard_gamma(concentration.numpy()))
             reward = reward + torch.from_numpy(generator.standard_normal(reward.shape)) / precision.sqrt()
-        return concentration / concentration.sum(-1, keepdim=True), reward
+        transition, ties = concentration / concentration.sum(-1, keepdim=True), None
+        if settings.random_ties:  # anew for every step of the episode
+            ties = 1e-9 * torch.from_numpy(generator.random((self._suite.horizon, *reward.shape)))
+        return self._suite.plan(transition, reward, ties)  # type: ignore[attr-defined]
 
     def remember(self, memory: Any, experience: Experience) -> Any:
         """Count the transition and add the reward."""

@@ -5,7 +5,9 @@ policy: a plan per episode on tables drawn from the posterior, or on its means Â
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from algorithms.settings import FixedSettings
 from harness.api import Declaration, Suite
@@ -19,8 +21,12 @@ class PSRLSettings(FixedSettings):
 
     prior_mean: float = 0.0
     """Prior mean of the rewards. The RLÂ² evaluation planned with 0, though the tasks have mean 1."""
+    prior_strength: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of the prior, in visits: of the reward's mean, and of each next state."""
     sample: bool = True
     """Draw the tables from the posterior; off: plan on its means."""
+    random_ties: bool = False
+    """Of equal plans take any; off: the first actions."""
 
 
 def build(settings: PSRLSettings, suite: Suite) -> CandidateSearch:
@@ -28,7 +34,7 @@ def build(settings: PSRLSettings, suite: Suite) -> CandidateSearch:
     from algorithms.candidates import CandidateSearch
     from algorithms.planning_policies import PosteriorPlanningPolicy
 
-    return CandidateSearch(PosteriorPlanningPolicy(suite, settings.prior_mean, settings.sample))
+    return CandidateSearch(PosteriorPlanningPolicy(suite, settings))
 
 
 PSRL = Declaration(

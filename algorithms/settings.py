@@ -182,14 +182,13 @@ class FixedSettings(Settings):
 
 
 class CandidateSettings(Settings):
-    """Values to choose from."""
+    """Values to choose from, in one meta-iteration."""
 
     candidates: Annotated[tuple[float, ...], Field(strict=False, min_length=1, max_length=1000)]
 
     @model_validator(mode="after")
-    def _one_meta_iteration_each(self, info: ValidationInfo) -> Self:
-        updates = (info.context or {}).get("updates")
-        needed = len(self.candidates) if len(self.candidates) > 1 else 0
+    def _one_meta_iteration(self, info: ValidationInfo) -> Self:
+        updates, needed = (info.context or {}).get("updates"), int(len(self.candidates) > 1)
         if updates is not None and updates != needed:
             raise ValueError(f"candidates: {len(self.candidates)} of them need {needed} meta_iterations, not {updates}")
         return self

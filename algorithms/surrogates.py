@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from algorithms.networks import Params
@@ -31,8 +32,9 @@ def likelihood_ratio(policy: AnyPolicy, old: Distribution, new: Distribution, sa
     Shapes: old, new: distributions over the samples' places; returns [tasks].
     """
     densities = [policy.log_density(one, samples.observations, samples.actions) for one in (new, old)]
-    ratio = (densities[0] - densities[1]).exp()
-    return -weighted_mean(ratio * samples.advantages, samples.weights)
+    # What was never sampled may become any number of times likelier: beyond all floats, where 0 times the ratio is NaN.
+    log_ratio = torch.where(samples.weights > 0.0, densities[0] - densities[1], 0.0)
+    return -weighted_mean(log_ratio.exp() * samples.advantages, samples.weights)
 
 
 def squared_error(values: Tensor, samples: Samples) -> Tensor:

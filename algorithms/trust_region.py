@@ -16,7 +16,7 @@ from algorithms.networks import Params
 from algorithms.settings import TrustRegionMethodSettings
 
 RESIDUAL = 1e-10
-"""Conjugate gradient stops where the squared residual is below this."""
+"""Conjugate gradient stops after an iteration that leaves a squared residual below this."""
 
 
 class StepReport(NamedTuple):
@@ -67,18 +67,24 @@ def trust_region_step(
 def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
     """An approximate solution x of A x = b for a positive definite A, from x = 0, and b - A x.
 
-    (Hestenes & Stiefel 1952, section 3.) Shapes: b, x and the residual [n]; ``product``: [n] -> [n].
+    (Hestenes & Stiefel 1952, section 3.) At least one iteration is made, however small b is, as in the released codes:
+    the step's length is set by the trust region, so that a small gradient is no reason for a small step.
+
+    Shapes: b, x and the residual [n]; ``product``: [n] -> [n].
     """
     x, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
     squared = float(residual @ residual)
     for _ in range(iterations):
-        if squared < RESIDUAL:
-            break
         image = product(direction)
-        length = squared / float(direction @ image)
+        curvature = float(direction @ image)
+        if not curvature > 0.0:  # zero right-hand side, or a matrix that is not positive definite in this arithmetic
+            break
+        length = squared / curvature
         x = x + length * direction
         residual = residual - length * image
         previous, squared = squared, float(residual @ residual)
+        if squared < RESIDUAL:
+            break
         direction = residual + (squared / previous) * direction
     return x, residual
 

@@ -1,4 +1,4 @@
-"""Gittins indices of Bernoulli arms with uniform priors, exactly, by calibration; kept on disk once computed."""
+"""Gittins indices of Bernoulli arms with uniform priors, by calibration; kept on disk once computed."""
 
 from __future__ import annotations
 

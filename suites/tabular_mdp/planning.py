@@ -12,20 +12,22 @@ from torch import Tensor
 
 
 def finite_horizon_plan(
-    transition: Tensor, reward: Tensor, horizon: int, discount: float = 1.0
+    transition: Tensor, reward: Tensor, horizon: int, discount: float = 1.0, ties: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Backward induction.
 
         V_H = 0,   Q_t(s, a) = r(s, a) + γ Σ_s' P(s' | s, a) V_{t+1}(s'),   V_t = max_a Q_t
 
-    (Puterman 1994, section 4.5). Of equal actions the first is taken.
+    (Puterman 1994, section 4.5). Of equal actions the first is taken, or the one with the largest entry in ``ties``,
+    which are added to Q and so must be far below any difference that matters.
 
-    Shapes: returns (V_0 [..., states], policy [..., horizon, states] int64).
+    Shapes: ties [horizon, ..., states, actions]; returns (V_0 [..., states], policy [..., horizon, states] int64).
     """
     values = torch.zeros_like(reward[..., 0])
     policy = []
-    for _ in range(horizon):
-        values, actions = _backup(transition, reward, values, discount).max(-1)
+    for step in range(horizon - 1, -1, -1):
+        q_values = _backup(transition, reward, values, discount)
+        values, actions = (q_values if ties is None else q_values + ties[step]).max(-1)
         policy.append(actions)
     return values, torch.stack(policy[::-1], dim=-2)
 

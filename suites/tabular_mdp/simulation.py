@@ -66,9 +66,12 @@ class TabularMDP:
         following = (drawn >= cumulative).sum(-1, keepdim=True).clamp_(max=states - 1)
         return Transition(following, following, reward, torch.zeros_like(reward, dtype=torch.bool))
 
-    def plan(self, transition: Tensor, reward: Tensor) -> Tensor:
-        """The optimal policy for one episode on the given tables, [..., horizon, states] int64."""
-        return finite_horizon_plan(transition, reward, self.horizon)[1]
+    def plan(self, transition: Tensor, reward: Tensor, ties: Tensor | None = None) -> Tensor:
+        """The optimal policy for one episode on the given tables, [..., horizon, states] int64.
+
+        ``ties``: see :func:`suites.tabular_mdp.planning.finite_horizon_plan`.
+        """
+        return finite_horizon_plan(transition, reward, self.horizon, ties=ties)[1]
 
     def references(self, tasks: Tasks, episodes: int) -> dict[str, Tensor]:
         """Exact expected returns per episode from state 0, in float64.

@@ -31,7 +31,16 @@ def printed_tests(published: Published, comparison: Comparison) -> pd.DataFrame:
             "table": comparison.tests_table, "a": test.comparison[0], "b": test.comparison[1], "step": step,
             "printed_t": test.t, "printed_df": test.df, "printed_p": test.p_printed or f"{test.p:g}",
         }  # fmt: skip
-        if a and b and a.std is not None and b.std is not None and a.n and b.n:
+        if (
+            a
+            and b
+            and a.mean is not None
+            and b.mean is not None
+            and a.std is not None
+            and b.std is not None
+            and a.n
+            and b.n
+        ):
             own = conservative_t(a.mean, a.std, a.n, b.mean, b.std, b.n)
             named = pooled_t_from_summaries(a.mean, a.std, a.n, b.mean, b.std, b.n)
             row |= {"recomputed_t": own.t, "recomputed_df": own.df, "recomputed_p": own.p}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,69 +13,154 @@ import pandas as pd
 from harness.errors import UserError
 from harness.files import write_atomic, write_json
 from reports.records import STATUSES, Records
+from reports.study_info import Scalar
 
 COLUMNS = [
     "study", "suite", "setting", "scale", "method", "seed", "protocol", "step", "mean_return", "sd_over_tasks", "tasks",
     "episodes", "status", "run_id", "code_version",
 ]  # fmt: skip
+FRACTIONS = ["fraction_of_optimum", "sd_fraction_over_tasks"]
 _RUN_PART = ["study", "suite", "setting", "scale", "method", "seed", "status", "run_id", "code_version"]
 _COUNTS = ["step", "tasks", "episodes"]
 _ORDER = ["study", "setting", "scale", "method", "seed", "protocol", "step", "run_id"]
 
 
-def evidence(records: Records) -> pd.DataFrame:
+def evidence(records: Records, columns: Mapping[str, Mapping[str, Scalar]]) -> pd.DataFrame:
     """Summarise every run over its meta-test tasks.
 
         mean_return = 1/T Σ_i R_i,   sd_over_tasks² = Σ_i (R_i - mean_return)² / (T - 1)
+        fraction_of_optimum = 1/T Σ_i R_i / R*_i,   sd_fraction_over_tasks: its SD over tasks, with T - 1
 
-    R_i is the mean undiscounted return of meta-test task i over its episodes. `episodes` is the number per task (the
-    smallest). A run without returns (diverged, failed, still running) keeps one row with an empty protocol, step and
-    numbers, so that it is never dropped in silence. Numbers are rounded to the six decimals of the file.
+    R_i is the mean undiscounted return of meta-test task i over its episodes, R*_i the task's `optimal_return`;
+    fractions are there only where every R*_i of the run is positive. `episodes` is the number per task (the smallest).
+    A run without returns (diverged, failed, still running) keeps one row with an empty protocol, step and numbers, so
+    that it is never dropped in silence. Numbers are rounded to the six decimals of the file.
+
+    columns: setting -> the study's own columns (N, K, ...), which stand after `setting`; may be empty. What is known
+    exactly about the tasks stands after `episodes`: a column per name, its mean over the run's tasks. Columns without
+    any number are left out.
+    Errors: UserError for a setting without its columns, settings with different ones, or a name that is taken.
     """
-    groups = records.returns.groupby(["run_id", "protocol", "step"], sort=True)
+    returns = _with_fractions(records)
+    groups = returns.groupby(["run_id", "protocol", "step"], sort=True)
     summary = groups.agg(
         mean_return=("mean_return", lambda x: x.mean(skipna=False)),
         sd_over_tasks=("mean_return", lambda x: x.std(ddof=1, skipna=False)),
         tasks=("task", "nunique"),
         episodes=("episodes", "min"),
+        fraction_of_optimum=("fraction", lambda x: x.mean(skipna=False)),
+        sd_fraction_over_tasks=("fraction", lambda x: x.std(ddof=1, skipna=False)),
     ).reset_index()
+    means = records.references.pivot_table(index="run_id", columns="name", values="value", aggfunc="mean")
+    references = [str(name) for name in means.columns]
     merged = records.runs[_RUN_PART].merge(summary, on="run_id", how="left", validate="one_to_many")
+    merged = merged.merge(means.reset_index(), on="run_id", how="left", validate="many_to_one")
     merged["protocol"] = merged["protocol"].fillna("").astype(str)
-    return _typed(merged)
+    own = _own_columns(merged["setting"], columns)
+    measured = [name for name in (*references, *FRACTIONS) if merged[name].notna().any()]
+    _refuse_taken_names([*own, *references])
+    return _typed(merged.assign(**own), list(own), measured)
 
 
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+def _with_fractions(records: Records) -> pd.DataFrame:
+    """The returns, with `fraction`: a task's return divided by its optimum, NaN unless all the run's are positive."""
+    known = records.references[records.references["name"].eq("optimal_return")]
+    positive = known.groupby("run_id")["value"].transform("min").gt(0)
+    optimum = known[positive][["run_id", "task", "value"]].rename(columns={"value": "optimum"})
+    table = records.returns.merge(optimum, on=["run_id", "task"], how="left", validate="many_to_one")
+    return table.assign(fraction=table["mean_return"] / table["optimum"].astype("float64"))
+
+
+def _own_columns(settings: pd.Series, columns: Mapping[str, Mapping[str, Scalar]]) -> dict[str, list[Scalar]]:
+    """The study's own columns, a value per row of the evidence."""
+    if not any(columns.values()):
+        return {}
+    names = list(next(iter(columns.values())))
+    for setting in dict.fromkeys([*columns, *settings]):
+        if list(columns.get(setting, {})) != names:
+            raise UserError(
+                f"setting {setting} does not have the columns {', '.join(names)}, which other settings have"
+            )
+    return {name: [columns[setting][name] for setting in settings] for name in names}
+
+
+def _refuse_taken_names(names: list[str]) -> None:
+    taken = [*COLUMNS, *FRACTIONS]
+    for name in names:
+        if name in taken:
+            raise UserError(
+                f"the column {name!r} occurs twice in the evidence; name the study's own column differently"
+            )
+        taken.append(name)
+
+
+def _typed(frame: pd.DataFrame, own: list[str], measured: list[str]) -> pd.DataFrame:
     frame = frame.astype(dict.fromkeys(_COUNTS, "Int64") | {"seed": "int64"})
-    for name in ("mean_return", "sd_over_tasks"):
+    for name in ("mean_return", "sd_over_tasks", *measured):
         frame[name] = frame[name].astype("float64").round(6)
-    return frame.sort_values(_ORDER, kind="stable", ignore_index=True)[COLUMNS]
+    after_setting, after_episodes = COLUMNS.index("setting") + 1, COLUMNS.index("episodes") + 1
+    order = [
+        *COLUMNS[:after_setting],
+        *own,
+        *COLUMNS[after_setting:after_episodes],
+        *measured,
+        *COLUMNS[after_episodes:],
+    ]
+    return frame.sort_values(_ORDER, kind="stable", ignore_index=True)[order]
+
+
+def own_columns(evidence: pd.DataFrame) -> list[str]:
+    """The study's own columns of an evidence frame: those between `setting` and `scale`; [] where there are none."""
+    names = list(evidence.columns)
+    return names[names.index("setting") + 1 : names.index("scale")]
 
 
 def read_evidence(path: Path) -> pd.DataFrame:
-    """Read an evidence file that `write_evidence` wrote.
+    """Read an evidence file that `write_evidence` wrote, with whatever columns of its own it has.
 
     Errors: UserError where the file is missing, lacks a column or holds text in place of a number.
     """
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        own = own_columns(frame)
+        measured = [name for name in frame.columns if name not in (*COLUMNS, *own)]
         frame = frame.astype({"seed": "int64"})
-        for name in (*_COUNTS, "mean_return", "sd_over_tasks"):
+        for name in (*_COUNTS, "mean_return", "sd_over_tasks", *measured):
             frame[name] = pd.to_numeric(frame[name].replace("", None))
-        return _typed(frame)
+        for name in own:
+            frame[name] = _parsed(frame[name])
+        return _typed(frame, own, measured)
     except OSError:
         raise UserError(f"no evidence at {path}; `metarepro export` makes it from recorded runs") from None
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path}: not an evidence file ({error}); `metarepro export` makes it") from None
 
 
+def _parsed(texts: pd.Series) -> pd.Series:
+    """A column of a study as it was before it became text: truth values, numbers, or else the text."""
+    if texts.isin(["True", "False"]).all():
+        return texts.eq("True")
+    try:
+        return pd.to_numeric(texts)
+    except ValueError:
+        return texts
+
+
 def evidence_csv(frame: pd.DataFrame) -> str:
-    """The text of an evidence file: six decimals, so that a change shows up as a change of lines."""
-    return frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    """The text of an evidence file: six decimals, so that a change shows up as a change of lines.
+
+    The study's own columns are written in full, as Python prints them.
+    """
+    own = {name: frame[name].map(str) for name in own_columns(frame)}
+    return frame.assign(**own).to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 
-def write_evidence(records: Records, path: Path, command: str) -> Path:
-    """Write the evidence CSV and `<name>.provenance.json` beside it, each atomically; returns the path of the CSV."""
-    text = evidence_csv(evidence(records))
+def write_evidence(records: Records, path: Path, command: str, columns: Mapping[str, Mapping[str, Scalar]]) -> Path:
+    """Write the evidence CSV and `<name>.provenance.json` beside it, each atomically; returns the path of the CSV.
+
+    columns: as for `evidence`.
+    """
+    text = evidence_csv(evidence(records, columns))
     write_atomic(path, text.encode())
     write_json(path.with_suffix(".provenance.json"), provenance(records, text, command))
     return path

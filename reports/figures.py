@@ -35,8 +35,12 @@ STYLE: dict[str, Any] = {
 
 
 def method_style(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of every method, by its place in the study, so that they agree in all figures."""
-    return {label: (PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]) for i, label in enumerate(labels)}
+    """Colour and marker of every method, by its place in the study, so that they agree in all figures.
+
+    Up to 49 methods have a pair of their own.
+    """
+    size = len(PALETTE)
+    return {label: (PALETTE[i % size], MARKERS[(i + i // size) % len(MARKERS)]) for i, label in enumerate(labels)}
 
 
 def figure_3_2(
@@ -52,8 +56,8 @@ def figure_3_2(
     table = table[table["protocol"].eq(comparison.protocol)]
     table = table.assign(**_bands(table, band))
     style = method_style(labels)
-    with _drawing():
-        figure, axes = _subplots(1, 2, (8.2, 3.6), sharey=True)
+    with drawing():
+        figure, axes = subplots(1, 2, (8.2, 3.6), sharey=True)
         for axis, side, title in ((axes.flat[0], "ours", "this replication"), (axes.flat[1], "paper", "as printed")):
             for label in labels:
                 rows = table[table["method"].eq(label)].dropna(subset=[f"{side}_y"])
@@ -66,8 +70,8 @@ def figure_3_2(
         if log:
             _log_axis(axes.flat[0])
         axes.flat[0].set_ylabel("return (axis logarithmic in −return)" if log else "return")
-        _legend(figure, *axes.flat)
-        return _svg(figure)
+        legend(figure, *axes.flat)
+        return svg_text(figure)
 
 
 def _bands(table: pd.DataFrame, band: str) -> dict[str, pd.Series]:
@@ -122,10 +126,10 @@ def training_curves(curves: pd.DataFrame, runs: pd.DataFrame, labels: Sequence[s
     data = curves[curves["metric"].eq(metric)].merge(runs[["run_id", "method", "seed", "status"]], on="run_id")
     shown = [label for label in labels if data["method"].eq(label).any()]
     style = method_style(labels)
-    with _drawing():
+    with drawing():
         columns = min(3, max(1, len(shown)))
         lines = -(-max(1, len(shown)) // columns)
-        figure, axes = _subplots(lines, columns, (2.75 * columns, 2.1 * lines + 0.3), sharex=True, sharey=True)
+        figure, axes = subplots(lines, columns, (2.75 * columns, 2.1 * lines + 0.3), sharex=True, sharey=True)
         for axis, label in zip(axes.flat, shown, strict=False):
             mine = data[data["method"].eq(label)]
             colour = style[label][0]
@@ -141,7 +145,7 @@ def training_curves(curves: pd.DataFrame, runs: pd.DataFrame, labels: Sequence[s
             axis.set_visible(False)
         figure.supxlabel("meta-iteration", fontsize=10, color=INK)
         figure.supylabel(title, fontsize=10, color=INK)
-        return _svg(figure)
+        return svg_text(figure)
 
 
 def mean_curve(curves: pd.DataFrame) -> pd.DataFrame:
@@ -162,8 +166,8 @@ def seed_dots(evidence: pd.DataFrame, labels: Sequence[str], protocol: str) -> s
     rows = rows[rows["step"].eq(rows["step"].max())]
     shown = [label for label in labels if rows["method"].eq(label).any()]
     palette = {label: style[0] for label, style in method_style(labels).items()}
-    with _drawing():
-        figure, axes = _subplots(1, 1, (7.0, 0.45 * max(2, len(shown)) + 0.9))
+    with drawing():
+        figure, axes = subplots(1, 1, (7.0, 0.45 * max(2, len(shown)) + 0.9))
         axis = axes.flat[0]
         sns.stripplot(
             rows[rows["method"].isin(shown)], x="mean_return", y="method", hue="method", order=shown, hue_order=shown,
@@ -171,7 +175,7 @@ def seed_dots(evidence: pd.DataFrame, labels: Sequence[str], protocol: str) -> s
             edgecolor=INK, legend=False, ax=axis,
         )  # fmt: skip
         axis.set(xlabel=f"return after {rows['step'].max()} updates, one point per training seed", ylabel="")
-        return _svg(figure)
+        return svg_text(figure)
 
 
 def protocol_curves(table: pd.DataFrame, labels: Sequence[str], names: Sequence[str]) -> str:
@@ -180,8 +184,8 @@ def protocol_curves(table: pd.DataFrame, labels: Sequence[str], names: Sequence[
     table: the frame of `reports.tables.ours`. names: the protocols, in order.
     """
     style = method_style(labels)
-    with _drawing():
-        figure, axes = _subplots(1, max(1, len(names)), (4.1 * max(1, len(names)), 3.6), sharey=True)
+    with drawing():
+        figure, axes = subplots(1, max(1, len(names)), (4.1 * max(1, len(names)), 3.6), sharey=True)
         for axis, name in zip(axes.flat, names, strict=False):
             for label in labels:
                 rows = table[table["protocol"].eq(name) & table["method"].eq(label)]
@@ -192,11 +196,11 @@ def protocol_curves(table: pd.DataFrame, labels: Sequence[str], names: Sequence[
             axis.set_xlabel("adaptation updates")
             axis.set_xticks(sorted(int(step) for step in table["step"].unique()))
         axes.flat[0].set_ylabel("return")
-        _legend(figure, axes.flat[0])
-        return _svg(figure)
+        legend(figure, axes.flat[0])
+        return svg_text(figure)
 
 
-def _legend(figure: Any, *axes: Any) -> None:
+def legend(figure: Any, *axes: Any) -> None:
     """One legend below the panels; of lines with the same label in two panels, the first."""
     entries: dict[str, Any] = {}
     for axis in axes:
@@ -206,7 +210,7 @@ def _legend(figure: Any, *axes: Any) -> None:
         figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3)
 
 
-def _drawing() -> Any:
+def drawing() -> Any:
     """The style of all figures, on a fresh default so that a user's own matplotlibrc changes nothing."""
     mpl.use("Agg")
     return mpl.rc_context(_settings())
@@ -216,16 +220,17 @@ def _settings() -> Any:
     return {**dict(mpl.rcParamsDefault.items()), "backend": "Agg", **STYLE}
 
 
-def _subplots(
+def subplots(
     rows: int, columns: int, size: tuple[float, float], sharex: bool = False, sharey: bool = False
 ) -> tuple[Any, Any]:
+    """A figure of rows x columns panels, size in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size)
     return figure, figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey)
 
 
-def _svg(figure: Any) -> str:
+def svg_text(figure: Any) -> str:
     """The figure as SVG text with coordinates of two decimals (a hundredth of a point), which halves the size."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

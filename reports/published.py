@@ -6,198 +6,149 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from harness.errors import UserError
-
-Scalar = bool | int | float | str
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+from reports.printed import AnyTable, ResultsTable, Scalar, Strict, TestRow, TestsTable
 
 
-class ResultRow(_Strict):
-    """One printed mean. Exactly one of `std` and `ci95`, or neither; `n` counts what that spread was computed over."""
-
-    method: str
-    setting: dict[str, Scalar]
-    mean: float = Field(allow_inf_nan=False)
-    std: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    ci95: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    n: int | None = Field(gt=1)
-    approximate: bool
-    note: str | None = None
-
-    @model_validator(mode="after")
-    def _spread_is_complete(self) -> ResultRow:
-        if self.std is not None and self.ci95 is not None:
-            raise ValueError("has both std and ci95; a printed row has one of them")
-        if (self.std is not None or self.ci95 is not None) and self.n is None:
-            raise ValueError("has an interval without n; say how many values std or ci95 was computed over")
-        return self
-
-
-class TestRow(_Strict):
-    """One printed test of comparison[0] against comparison[1]."""
-
-    __test__ = False  # not a pytest class
-
-    comparison: tuple[str, str]
-    setting: dict[str, Scalar]
-    t: float
-    df: float = Field(gt=0)
-    p: float = Field(ge=0, le=1)
-    p_printed: str | None = None
-
-
-class SettingRow(_Strict):
-    """One printed hyperparameter."""
-
-    name: str
-    value: Scalar | list[Scalar]
-    scope: str
-    note: str | None = None
-
-
-class ClaimRow(_Strict):
-    """One statement of a paper."""
-
-    id: str
-    value: Scalar
-    statement: str
-    where: str
-    unit: str | None = None
-
-
-class Metric(_Strict):
-    name: str
-    better: Literal["higher", "lower"]
-    unit: str | None = None
-    note: str | None = None
-
-
-class _Table(_Strict):
-    id: str
-    caption: str
-    source: Literal["printed", "quoted", "author_repo"]
-
-
-class ResultsTable(_Table):
-    kind: Literal["results"]
-    metric: Metric
-    uncertainty: Literal["std", "ci95", "none"]
-    over: str | None = None
-    environment: str | None = None
-    columns: list[str]
-    rows: list[ResultRow] = Field(min_length=1)
-    tests: list[TestRow] = []
-
-    @model_validator(mode="after")
-    def _rows_match_the_header(self) -> ResultsTable:
-        seen = set()
-        for row in self.rows:
-            name = f"row {row.method} {row.setting}"
-            spread = {"std": row.std, "ci95": row.ci95}
-            for kind, value in spread.items():
-                if (value is not None) != (kind == self.uncertainty):
-                    raise ValueError(
-                        f"{name}: the table says uncertainty: {self.uncertainty}, the row disagrees on {kind}"
-                    )
-            if set(row.setting) != set(self.columns):
-                raise ValueError(f"{name}: setting must have the keys {self.columns}")
-            key = (row.method, tuple(sorted(row.setting.items())))
-            if key in seen:
-                raise ValueError(f"{name} occurs twice")
-            seen.add(key)
-        if self.uncertainty != "none" and not self.over:
-            raise ValueError("has an uncertainty but no `over`; say what it was computed over")
-        return self
-
-    def row(self, method: str, step: int) -> ResultRow | None:
-        """The row of `method` after `step` adaptation updates; None where the table has none."""
-        return next((r for r in self.rows if r.method == method and r.setting.get("iteration") == step), None)
-
-
-class TestsTable(_Table):
-    __test__ = False
-
-    kind: Literal["tests"]
-    columns: list[str]
-    tests: list[TestRow] = Field(min_length=1)
-
-
-class SettingsTable(_Table):
-    kind: Literal["settings"]
-    rows: list[SettingRow] = Field(min_length=1)
-
-
-class ClaimsTable(_Table):
-    kind: Literal["claims"]
-    rows: list[ClaimRow] = Field(min_length=1)
-
-
-AnyTable = ResultsTable | TestsTable | SettingsTable | ClaimsTable
-
-
-class Paper(_Strict):
+class Paper(Strict):
     id: str
     short: str
     citation: str
     code: str | None = None
-    conventions: dict[str, str] = {}
+    conventions: dict[str, str] = Field(default_factory=dict)
     tables: list[Annotated[AnyTable, Field(discriminator="kind")]] = Field(min_length=1)
 
 
-class TableRef(_Strict):
+class TableRef(Strict):
     paper: str
     table: str
 
 
-class Comparison(_Strict):
-    """Which printed table stands beside which of our runs; `contrasts` is a declared family of tests, a minus b."""
+class BesidePrinted(Strict):
+    """A printed table that stands beside a study of ours, measured by one of its meta-test protocols."""
 
     id: str = Field(pattern=r"^[a-z0-9_]+$")
     title: str
     paper: str
     table: str
+    study: str
+    protocol: str
+    notes: list[str] = Field(default_factory=list)
+
+
+class Comparison(BesidePrinted):
+    """Which printed table stands beside which of our runs; `contrasts` is a declared family of tests, a minus b."""
+
     tests_table: str | None = None
     reference: TableRef | None = None
-    study: str
     setting: str
-    protocol: str
     methods: dict[str, list[str]]
-    contrasts: list[tuple[str, str]] = []
+    contrasts: list[tuple[str, str]] = Field(default_factory=list)
     figure: str | None = None
-    notes: list[str] = []
 
     def printed_name(self, label: str) -> str | None:
         """The name under which the paper prints our method `label`; None where it prints nothing comparable."""
         return next((printed for printed, labels in self.methods.items() if label in labels), None)
 
 
-class Published(_Strict):
+Accounting = Literal["during", "adapted"]
+
+
+class PrintedColumn(Strict):
+    """What a printed column of a grid counts, and which of our methods stand beside it.
+
+    accounting: `during`: the reward of the episodes in which the method learns; `adapted`: of the adapted policy.
+    seeds, tasks: training seeds and meta-test tasks behind a printed mean; null where there is no training, or where
+                  the number of tasks is not known.
+    """
+
+    accounting: Accounting | Literal["unknown"]
+    labels: list[str] = Field(default_factory=list)
+    seeds: int | None = Field(default=None, gt=0)
+    tasks: int | None = Field(default=None, gt=1)
+
+
+class Normaliser(Strict):
+    """A printed column, and the exactly known return that it must be a fraction of the paper's normaliser of."""
+
+    printed: str
+    reference: str
+
+
+class GridComparison(BesidePrinted):
+    """Which printed grid of settings stands beside which of our studies.
+
+    value:           what a printed number is: the `total` reward of N episodes, or the `fraction_of_optimum`.
+    episodes_column: the column, of the study or of `where`, that holds N.
+    where:           coordinates of the printed table that are the same for all settings of the study.
+    normaliser:      which printed column tells what the paper divided by, where it does not say.
+    ours:            our methods that no column prints -> the accounting in which a compact table shows them.
+    """
+
+    value: Literal["total", "fraction_of_optimum"]
+    episodes_column: str
+    where: dict[str, Scalar] = Field(default_factory=dict)
+    methods: dict[str, PrintedColumn]
+    ours: dict[str, Accounting] = Field(default_factory=dict)
+    normaliser: Normaliser | None = None
+
+    def printed_name(self, label: str) -> str | None:
+        """The name under which the paper prints our method `label`; None where it prints nothing comparable."""
+        return next((printed for printed, column in self.methods.items() if label in column.labels), None)
+
+    def accounting(self, label: str) -> Accounting:
+        """The accounting in which a compact table shows our method: the printed column's, else as `ours` says."""
+        printed = self.printed_name(label)
+        declared = self.methods[printed].accounting if printed else self.ours.get(label, "adapted")
+        return "adapted" if declared == "unknown" else declared
+
+
+class Published(Strict):
     """All that a suite's papers print, and which of it is compared with what."""
 
     schema_version: Literal[1]
     papers: list[Paper] = Field(min_length=1)
-    comparisons: list[Comparison] = []
+    comparisons: list[Comparison] = Field(default_factory=list)
+    grid_comparisons: list[GridComparison] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _references_exist(self) -> Published:
         for comparison in self.comparisons:
-            refs = [TableRef(paper=comparison.paper, table=comparison.table)]
-            refs += [comparison.reference] if comparison.reference else []
-            for ref in refs:
-                if not isinstance(self._find(ref.paper, ref.table), ResultsTable):
-                    raise ValueError(f"comparison {comparison.id}: no results table {ref.table} of paper {ref.paper}")
-            printed = {r.method for r in self.results(comparison.paper, comparison.table).rows}
-            unknown = sorted(set(comparison.methods) - printed)
-            if unknown:
-                raise ValueError(f"comparison {comparison.id}: table {comparison.table} prints no method {unknown[0]}")
+            self._check_table(comparison, set(comparison.methods))
+            if comparison.reference:
+                self._check_reference(comparison.id, comparison.reference.paper, comparison.reference.table)
             if comparison.tests_table and not self.tests(comparison.paper, comparison.tests_table):
                 raise ValueError(f"comparison {comparison.id}: table {comparison.tests_table} prints no tests")
+        for grid in self.grid_comparisons:
+            self._check_table(grid, set(grid.methods))
+            self._check_coordinates(grid)
         return self
+
+    def _check_table(self, comparison: BesidePrinted, methods: set[str]) -> None:
+        self._check_reference(comparison.id, comparison.paper, comparison.table)
+        unknown = sorted(methods - {r.method for r in self.results(comparison.paper, comparison.table).rows})
+        if unknown:
+            raise ValueError(f"comparison {comparison.id}: table {comparison.table} prints no method {unknown[0]}")
+
+    def _check_reference(self, comparison: str, paper: str, table: str) -> None:
+        if not isinstance(self._find(paper, table), ResultsTable):
+            raise ValueError(f"comparison {comparison}: no results table {table} of paper {paper}")
+
+    def _check_coordinates(self, grid: GridComparison) -> None:
+        columns = self.results(grid.paper, grid.table).columns
+        unknown = sorted(set(grid.where) - set(columns))
+        if unknown:
+            raise ValueError(f"comparison {grid.id}: table {grid.table} has no column {unknown[0]}")
+        if grid.normaliser and grid.normaliser.printed not in grid.methods:
+            raise ValueError(
+                f"comparison {grid.id}: the normaliser names the column {grid.normaliser.printed}, methods not"
+            )
+        labels = [label for column in grid.methods.values() for label in column.labels]
+        twice = sorted({label for label in labels if labels.count(label) > 1 or label in grid.ours})
+        if twice:
+            raise ValueError(f"comparison {grid.id}: method {twice[0]} is named more than once")
 
     def _find(self, paper: str, table: str) -> AnyTable | None:
         return next((t for p in self.papers if p.id == paper for t in p.tables if t.id == table), None)
@@ -224,6 +175,10 @@ class Published(_Strict):
     def comparisons_of(self, study: str, setting: str) -> list[Comparison]:
         """The comparisons declared for one study and setting, in the order of the file."""
         return [c for c in self.comparisons if c.study == study and c.setting == setting]
+
+    def grids_of(self, study: str) -> list[GridComparison]:
+        """The grid comparisons declared for one study, in the order of the file."""
+        return [c for c in self.grid_comparisons if c.study == study]
 
 
 def load_published(path: Path) -> Published:

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import io
-import json
 import sqlite3
-import tempfile
-from collections.abc import Collection, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 import pandas as pd
 
 from harness.errors import UserError
+from reports import artifacts
+from reports.artifacts import REBUILD
 
 RUN_COLUMNS = [
     "run_id", "study", "suite", "suite_version", "setting", "scale", "method", "algorithm", "algorithm_version", "seed",
     "status", "code_version", "dirty",
 ]  # fmt: skip
-RETURN_COLUMNS = ["protocol", "step", "task", "episodes", "mean_return", "sd_return", "mean_length"]
 CURVE_METRICS = ("pre_update_return", "post_update_return")
 STATUSES = ("done", "diverged", "running", "failed")  # of two records of one run, the earlier in this list counts
-FINISHED = ("done", "diverged")
 _INFINITE = 1e300  # MLflow stores an infinite metric as the largest finite number
-
-
-REBUILD = "delete mlflow.db in the results folder and run `metarepro run` again: it is made anew from runs/"
 
 
 @dataclass(frozen=True)
@@ -35,10 +28,13 @@ class Records:
     """The recorded runs of one study at one scale.
 
     runs:      one row per run: RUN_COLUMNS, `manifest` (a dict, empty for unfinished runs)
-    returns:   one row per run, protocol, adaptation step and meta-test task: run_id, RETURN_COLUMNS
+    returns:   one row per run, protocol, adaptation step and meta-test task: run_id,
+               artifacts.RETURN_COLUMNS
     curves:    one row per run, metric and meta-iteration: run_id, metric, iteration, value (NaN where not finite)
     duplicates: records of a run that another record of the same run replaced
     left_out:  records that belong to none of the run_ids asked for
+    references: one row per run, meta-test task and name: run_id, artifacts.REFERENCE_COLUMNS; what is known exactly
+               about the task, as mean undiscounted return per episode; empty where the runs recorded none
     """
 
     study: str
@@ -48,6 +44,7 @@ class Records:
     curves: pd.DataFrame
     duplicates: int = 0
     left_out: int = 0
+    references: pd.DataFrame = field(default_factory=artifacts.no_references)
 
 
 def load(
@@ -84,16 +81,17 @@ def load(
     unique = _one_record_per_run(table)
     _refuse_mixtures(unique, study)
     runs = unique.reset_index(drop=True)
-    manifests = [_manifest(run, tracking_uri) for run in runs.to_dict("records")]
+    manifests = [artifacts.manifest(run, tracking_uri) for run in runs.to_dict("records")]
     runs["manifest"] = pd.Series(manifests, index=runs.index, dtype="object")
     return Records(
         study=study,
         scale=scale,
         runs=runs[[*RUN_COLUMNS, "manifest"]],
-        returns=_returns(runs, tracking_uri),
+        returns=artifacts.returns(runs, tracking_uri),
         curves=_curves(client, runs, metrics),
         duplicates=len(table) - len(unique),
         left_out=left_out,
+        references=artifacts.references(runs, tracking_uri),
     )
 
 
@@ -211,57 +209,6 @@ def _refuse_mixtures(runs: pd.DataFrame, study: str) -> None:
                 f"method {first['method']} with seed {first['seed']} of study {study} was run with different "
                 f"hyperparameters (run_id {ids}); {advice}"
             )
-
-
-def _artifact(run: dict[Hashable, Any], name: str, tracking_uri: str) -> bytes | None:
-    """The content of a run's artifact; None where there is none."""
-    parsed = urlparse(run["artifacts"])
-    if parsed.scheme in ("", "file"):
-        path = Path(unquote(parsed.path)) / name
-        return path.read_bytes() if path.is_file() else None
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            uri = f"runs:/{run['mlflow_id']}/{name}"
-            local = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=tracking_uri)
-        except (MlflowException, OSError):
-            return None
-        return Path(local).read_bytes()
-
-
-def _manifest(run: dict[Hashable, Any], tracking_uri: str) -> dict[str, Any]:
-    content = _artifact(run, "manifest.json", tracking_uri) if run["status"] in FINISHED else None
-    try:
-        return dict(json.loads(content)) if content else {}
-    except (ValueError, TypeError):
-        raise UserError(f"{run['artifacts']}/manifest.json is damaged; {REBUILD}") from None
-
-
-def _returns(runs: pd.DataFrame, tracking_uri: str) -> pd.DataFrame:
-    """The per-task returns of every finished run; a diverged run may have none."""
-    parts = []
-    for run in runs.to_dict("records"):
-        content = _artifact(run, "returns.parquet", tracking_uri) if run["status"] in FINISHED else None
-        if content is None:
-            if run["status"] == "done":
-                raise UserError(
-                    f"run {run['run_id']} ({run['method']}, seed {run['seed']}) is marked done, but {run['artifacts']} "
-                    f"holds no returns.parquet; {REBUILD}"
-                )
-            continue
-        try:
-            frame = pd.read_parquet(io.BytesIO(content))
-        except (ValueError, OSError):
-            raise UserError(f"{run['artifacts']}/returns.parquet is damaged; {REBUILD}") from None
-        missing = sorted(set(RETURN_COLUMNS) - set(frame.columns))
-        if missing:
-            raise UserError(f"{run['artifacts']}/returns.parquet lacks the columns {', '.join(missing)}")
-        parts.append(frame[RETURN_COLUMNS].assign(run_id=run["run_id"]))
-    if not parts:
-        return pd.DataFrame(columns=["run_id", *RETURN_COLUMNS])
-    return pd.concat(parts, ignore_index=True)[["run_id", *RETURN_COLUMNS]]
 
 
 def _curves(client: Any, runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:

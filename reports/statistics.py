@@ -78,6 +78,69 @@ def prediction_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, 
     return interval.mean - half, interval.mean + half
 
 
+def prediction_of_mean(
+    values: ArrayLike,
+    further_seeds: int | None,
+    *,
+    sd_over_tasks: float = 0.0,
+    tasks: int | None = None,
+    further_tasks: int | None = None,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Where the mean of a further study would fall: m training seeds, each tested on the same T' fresh tasks.
+
+        x̄ ± √(h_s² + h_t²)                                                          (Zou & Donner 2008, "MOVER")
+        h_s = t_{(1+level)/2, n-1} · s · √(1/n + 1/m),   h_t = t_{(1+level)/2, T-1} · σ · √(1/T + 1/T')
+
+    s: SD over our n seeds; σ: `sd_over_tasks`, the SD over our T test tasks within a seed. A printed mean over several
+    seeds is steadier than one more seed (1/m in place of 1). But its test tasks are other draws than ours, which all
+    our seeds share: their luck is in x̄ as a whole, and no spread over seeds shows it. With σ = 0 this is the interval
+    on the same test tasks.
+
+    Shapes:
+        values: [seeds]   one number per training seed
+    further_seeds: m; None where there is nothing to train and one seed is as good as many (1/m = 0; h_s = 0 for n = 1).
+    further_tasks: T'; None where it is not known (1/T' = 0: the interval is then too narrow for a finite T').
+    Valid for effects of seed and task that are independent and roughly normal; never narrower than on the same tasks,
+    and, as every such combination, a little wide where both parts matter. What is particular to a pair of seed and
+    task is in s and in σ, and counts twice: with few tasks the interval errs towards too wide, as it does if every
+    seed of the other study had tasks of its own.
+    With one seed of a method that trains, both ends are NaN.
+    Errors: as `t_interval`.
+    """
+    interval = t_interval(values, level)
+    n = interval.n
+    if n == 1 and further_seeds is not None:
+        return float("nan"), float("nan")
+    quantile = (1 + level) / 2
+    square = 0.0
+    if n > 1:
+        square += float(stats.t.ppf(quantile, n - 1)) ** 2 * interval.sd**2 * (1 / n + _inverse(further_seeds))
+    if tasks:
+        square += (
+            float(stats.t.ppf(quantile, tasks - 1)) ** 2 * sd_over_tasks**2 * (1 / tasks + _inverse(further_tasks))
+        )
+    half = square**0.5
+    return interval.mean - half, interval.mean + half
+
+
+def _inverse(count: int | None) -> float:
+    return 0.0 if count is None else 1 / count
+
+
+def task_interval(mean: float, sd_over_tasks: float, tasks: int, level: float = 0.95) -> tuple[float, float]:
+    """Student's interval across the meta-test tasks of one trained model: conditional on this model.
+
+        x̄ ± t_{(1+level)/2, T-1} · σ / √T
+
+    Shapes: scalars; sd_over_tasks with T - 1, in the units of the mean; of several seeds the mean of their SDs.
+    Valid for independent tasks. It says where the mean over all tasks of the family lies for this model, and nothing
+    about other training seeds. NaN for fewer than two tasks.
+    """
+    half = float(stats.t.ppf((1 + level) / 2, tasks - 1)) * sd_over_tasks / tasks**0.5 if tasks > 1 else float("nan")
+    return mean - half, mean + half
+
+
 def conservative_t(
     mean_a: float, sd_a: float, n_a: int, mean_b: float, sd_b: float, n_b: int, level: float = 0.95
 ) -> TTest:

@@ -129,16 +129,15 @@ def per_seed(evidence: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
 
 
 def completeness(runs: pd.DataFrame, info: StudyInfo) -> pd.DataFrame:
-    """Per method: runs expected, done, diverged, running, failed and missing (expected, no record)."""
+    """Per method, over its settings: runs expected, done, diverged, running, failed, missing (expected, no record)."""
     rows = []
-    expected = set(info.seeds)
     extra = [label for label in sorted(runs["method"].unique()) if label not in info.labels]
     for label in [*info.labels, *extra]:
         mine = runs[runs["method"].eq(label)]
         counts = {status: int(mine["status"].eq(status).sum()) for status in ("done", "diverged", "running", "failed")}
-        asked = len(expected) if label in info.labels else 0
-        missing = len(expected - set(mine["seed"])) if asked else 0
-        rows.append({"method": label, "expected": asked, **counts, "missing": missing})
+        asked = {(setting, seed) for setting, method, seed in info.expected if method == label}
+        missing = len(asked - set(zip(mine["setting"], mine["seed"], strict=True)))
+        rows.append({"method": label, "expected": len(asked), **counts, "missing": missing})
     return pd.DataFrame(rows)
 
 

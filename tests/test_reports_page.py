@@ -14,7 +14,8 @@ from reports.comparisons import seed_tests, single_seed_conclusions, task_tests
 from reports.export import evidence
 from reports.figures import figure_3_2, training_curves
 from reports.markup import marked
-from reports.page import build, ranges
+from reports.overview import ranges
+from reports.page import build
 from reports.published import load_published
 from reports.records import Records
 from reports.study_info import StudyInfo
@@ -188,8 +189,8 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 
 def test_figures_are_text_without_date_and_draw_every_method_once(records):
-    svg = figure_3_2(evidence(records), PUBLISHED, TABLE_3_3, METHODS, "sd", log=True)
-    assert svg == figure_3_2(evidence(records), PUBLISHED, TABLE_3_3, METHODS, "sd", log=True)
+    svg = figure_3_2(evidence(records, {}), PUBLISHED, TABLE_3_3, METHODS, "sd", log=True)
+    assert svg == figure_3_2(evidence(records, {}), PUBLISHED, TABLE_3_3, METHODS, "sd", log=True)
     assert "<dc:date>" not in svg
     assert svg.count(">maml_elementwise</text>") == 1
     assert ">−20</text>" in svg
@@ -208,7 +209,7 @@ def test_reports_import_without_torch_and_mlflow():
 
 
 def test_a_smoke_test_never_replaces_the_page_of_a_replication():
-    names = [StudyInfo("navigation", "t", "ulm", scale, (), ()).stem for scale in ("paper", "smoke")]
+    names = [StudyInfo("navigation", "t", scale, (), (), ()).stem for scale in ("paper", "smoke")]
     assert names == ["navigation", "navigation_smoke"]
 
 

@@ -62,7 +62,7 @@ def test_what_was_recorded_is_what_is_read(store, expected):
 def test_unfinished_runs_are_kept_and_keep_a_row_of_evidence(store):
     records = load(store, "navigation", "paper")
     assert dict(records.runs["status"].value_counts()) == {"done": 4, "failed": 1, "diverged": 1, "running": 1}
-    rows = evidence(records)
+    rows = evidence(records, {})
     assert len(rows) == 4 * 2 * 4 + 3
     without = rows[rows["mean_return"].isna()]
     assert list(without["status"]) == ["failed", "diverged", "running"]
@@ -128,18 +128,18 @@ def test_evidence_by_hand():
             "mean_return": [-10.0, -13.0], "sd_return": 1.0, "mean_length": 90.0,
         }
     )  # fmt: skip
-    row = evidence(dataclasses.replace(records, returns=two)).iloc[0]
+    row = evidence(dataclasses.replace(records, returns=two), {}).iloc[0]
     # mean -11.5; deviations 1.5 and -1.5; variance 4.5 / (2 - 1); SD 2.121320
     assert (row["mean_return"], row["sd_over_tasks"], row["tasks"], row["episodes"]) == (-11.5, 2.12132, 2, 40)
 
 
 def test_evidence_survives_its_file(store, tmp_path):
     records = load(store, "navigation", "paper")
-    path = write_evidence(records, tmp_path / "navigation.csv", "metarepro export navigation")
-    pd.testing.assert_frame_equal(read_evidence(path), evidence(records))
+    path = write_evidence(records, tmp_path / "navigation.csv", "metarepro export navigation", {})
+    pd.testing.assert_frame_equal(read_evidence(path), evidence(records, {}))
     first = path.read_bytes()
     assert b",ulm,3,-" in first
-    assert write_evidence(records, path, "metarepro export navigation").read_bytes() == first
+    assert write_evidence(records, path, "metarepro export navigation", {}).read_bytes() == first
     sidecar = json.loads((tmp_path / "navigation.provenance.json").read_text())
     assert sidecar["sha256"] == hashlib.sha256(first).hexdigest()
     assert sidecar["runs"] == {"done": 4, "diverged": 1, "running": 1, "failed": 1}

@@ -12,7 +12,9 @@ from reports.statistics import (
     paired_t,
     pooled_t_from_summaries,
     prediction_interval,
+    prediction_of_mean,
     t_interval,
+    task_interval,
 )
 
 
@@ -51,6 +53,51 @@ def test_prediction_interval_holds_one_more_seed_as_often_as_it_says(seeds):
     x = np.random.default_rng(seeds).normal(size=(4000, seeds + 1))
     inside = np.mean([low <= row[-1] <= high for row in x for low, high in [prediction_interval(row[:-1])]])
     assert abs(inside - 0.95) < 4 * (0.95 * 0.05 / 4000) ** 0.5
+
+
+def test_prediction_of_the_mean_of_further_seeds_by_hand():
+    # same tasks: mean 2, s = 1, n = 3, m = 5: half = 4.3026527 sqrt(1/3 + 1/5) = 3.1422136
+    assert prediction_of_mean([1, 2, 3], 5) == pytest.approx((2 - 3.1422136, 2 + 3.1422136))
+    assert prediction_of_mean([1, 2, 3], 1) == pytest.approx(prediction_interval([1, 2, 3]))
+    # fresh tasks as well: t(.975, 9) = 2.2621572; h_t² = 2.2621572² * 4 (1/10 + 1/5)
+    half = (3.1422136**2 + 2.2621572**2 * 1.2) ** 0.5
+    got = prediction_of_mean([1, 2, 3], 5, sd_over_tasks=2, tasks=10, further_tasks=5)
+    assert got == pytest.approx((2 - half, 2 + half))
+
+
+def test_one_seed_predicts_only_where_there_is_nothing_to_train():
+    assert all(map(math.isnan, prediction_of_mean([6.5], 5, sd_over_tasks=2, tasks=4, further_tasks=4)))
+    # nothing to train: t(.975, 3) = 3.1824463 times 2 sqrt(1/4 + 1/4)
+    half = 3.1824463 * 2**0.5
+    got = prediction_of_mean([6.5], None, sd_over_tasks=2, tasks=4, further_tasks=4)
+    assert got == pytest.approx((6.5 - half, 6.5 + half))
+    assert prediction_of_mean([1, 1], 5) == (1, 1)
+
+
+@pytest.mark.parametrize(("seeds", "tasks", "sd_of_seeds"), [(5, 40, 0.3), (5, 40, 0.05), (3, 20, 1.0), (20, 40, 0.5)])
+def test_the_mean_of_a_further_study_on_other_tasks_falls_inside_as_often_as_it_says(seeds, tasks, sd_of_seeds):
+    """Both studies draw their own tasks, which all their seeds share; the noise of a run on a task is small."""
+    rng = np.random.default_rng([seeds, tasks])
+    studies, further_seeds, further_tasks = 2000, 5, 30
+    inside = without_tasks = 0
+    for _ in range(studies):
+        ours = rng.normal(0, sd_of_seeds, (seeds, 1)) + rng.normal(0, 1, tasks) + rng.normal(0, 0.1, (seeds, tasks))
+        theirs = rng.normal(0, sd_of_seeds, (further_seeds, 1)) + rng.normal(0, 1, further_tasks)
+        sd = float(ours.std(axis=1, ddof=1).mean())
+        means, printed = ours.mean(axis=1), theirs.mean()
+        low, high = prediction_of_mean(means, 5, sd_over_tasks=sd, tasks=tasks, further_tasks=further_tasks)
+        inside += low <= printed <= high
+        low, high = prediction_of_mean(means, 5)
+        without_tasks += low <= printed <= high
+    error = 4 * (0.95 * 0.05 / studies) ** 0.5
+    assert 0.95 - error < inside / studies < 0.98 + error
+    assert without_tasks < inside  # the interval on the same tasks is too narrow for a study on others
+
+
+def test_task_interval_by_hand():
+    # t(.975, 4) = 2.7764451; 2 / sqrt(5) = 0.8944272
+    assert task_interval(7, 2, 5) == pytest.approx((7 - 2.4833280, 7 + 2.4833280))
+    assert all(map(math.isnan, task_interval(7, 2, 1)))
 
 
 def test_pooled_equals_scipy():
@@ -92,6 +139,7 @@ def test_holm_by_hand_leaves_untestable_rows_out():
         lambda: pooled_t_from_summaries(0, 0, 5, 1, 0, 5),
         lambda: paired_t([1, 2], [1, 2, 3]),
         lambda: paired_t([1, 2], [0, 1]),
+        lambda: prediction_of_mean([], 5),
     ],
 )
 def test_undefined_tests_are_refused(call):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reports.records import Records
-from reports.study_info import Deviation, MethodInfo, StudyInfo
+from reports.study_info import Deviation, MethodInfo, SettingInfo, StudyInfo
 
 METHODS = ("maml", "fomaml", "maml_elementwise", "pretrained", "random", "oracle")
 START = {
@@ -91,9 +91,9 @@ def study_info(methods: Sequence[str] = METHODS, seeds: Sequence[int] = (0, 1, 2
     return StudyInfo(
         name="navigation",
         title="2D navigation",
-        setting="ulm",
         scale=scale,
-        methods=tuple(MethodInfo(label, f"what {label} does") for label in methods),
+        settings=(SettingInfo("ulm"),),
+        methods=tuple(MethodInfo(label, f"what {label} does", tuple(seeds), ("ulm",)) for label in methods),
         seeds=tuple(seeds),
         deviations=(Deviation("inner step size of the critic", "0.1200", "0.1100", "0.1100, as in the tuning log"),),
         commands={"run": "metarepro run navigation", "report": "metarepro report navigation"},
@@ -110,6 +110,7 @@ def write_store(folder: Path, records: Records, extra_metrics: int = 0) -> str:
     experiment = client.create_experiment("navigation", artifact_location=(folder / "artifacts").as_uri())
     client.create_run(experiment, tags={"kind": "invocation"})
     returns = dict(iter(records.returns.groupby("run_id")))
+    references = dict(iter(records.references.groupby("run_id")))
     curves = dict(iter(records.curves.groupby("run_id")))
     for row in records.runs.to_dict("records"):
         manifest = row.pop("manifest")
@@ -128,6 +129,8 @@ def write_store(folder: Path, records: Records, extra_metrics: int = 0) -> str:
         target.mkdir(parents=True)
         if row["run_id"] in returns:
             returns[row["run_id"]].drop(columns="run_id").to_parquet(target / "returns.parquet")
+        if row["run_id"] in references:
+            references[row["run_id"]].drop(columns="run_id").to_parquet(target / "references.parquet")
         if row["status"] in ("done", "diverged"):
             (target / "manifest.json").write_text(json.dumps(manifest))
         client.set_terminated(run.run_id)

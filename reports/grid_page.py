@@ -1,0 +1,174 @@
+"""The blocks of a page about a grid study; the same blocks, fewer of them, make the section of a companion study."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from reports import grid_bounds, grid_figures, overview, tables
+from reports.attachments import Attachments, grouped
+from reports.export import evidence, evidence_csv
+from reports.grid_tables import STEPS, Grid, beside_printed, grid_of, scores
+from reports.published import Published
+from reports.records import Records
+from reports.study_info import StudyInfo
+
+
+def context(
+    files: Attachments, records: Records, table: pd.DataFrame, info: StudyInfo, published: Published, prefix: str = ""
+) -> dict[str, Any]:
+    """What the template needs about a grid study.
+
+    records: those of the study's settings; table: their evidence. prefix: of the names of all files.
+    """
+    grid = grid_of(table, info.settings, info.labels, published, info.name)
+    beside = beside_printed(grid)
+    known = grid_bounds.bounds(records.references, records.runs, grid)
+    above = grid_bounds.above_bounds(known, grid)
+    svg = grid_figures.overview(grid, beside)
+    return {
+        "grid": grid,
+        "paper": published.paper(grid.comparison.paper) if grid.comparison else None,
+        "settings": {setting.name: setting.describe() for setting in info.settings},
+        "beside": _by_setting(files, f"{prefix}beside_printed", beside),
+        "verdicts": _verdicts(beside),
+        "bounds": files.table(f"{prefix}bounds", known) | {"names": grid_bounds.reference_names(known, grid)},
+        "above": _by_setting(files, f"{prefix}printed_above_bounds", above),
+        "limits": _limits(known, above, info),
+        "widths": _widths(known, beside),
+        "overview": files.figure(f"{prefix}overview", svg, _alt(grid)),
+        "curves": _training(files, records, grid, prefix),
+        "per_seed": _per_seed(files, table, grid, info, prefix),
+        "gaps": files.table(f"{prefix}gaps", gaps(records.runs, info)),
+    }
+
+
+def companion(files: Attachments, records: Records, info: StudyInfo, published: Published) -> dict[str, Any]:
+    """The section of a further study on another study's page; its files carry its name."""
+    prefix = f"{info.name}_"
+    mine = overview.of_settings(records, info)
+    table = evidence(mine, info.columns)
+    files[f"{prefix}evidence.csv"] = evidence_csv(table)
+    return context(files, mine, table, info, published, prefix) | {
+        "info": info,
+        "records": records,
+        "summary": overview.summary(mine.runs, info),
+        "completeness": files.table(f"{prefix}completeness", tables.completeness(mine.runs, info)),
+        "provenance": overview.provenance(files, mine.runs, prefix),
+        "evidence_file": f"{prefix}evidence.csv",
+    }
+
+
+def gaps(runs: pd.DataFrame, info: StudyInfo) -> pd.DataFrame:
+    """Expected runs that are not done: one row per setting, method and state, with the seeds."""
+    states = {
+        (row["setting"], row["method"], int(row["seed"])): str(row["status"])
+        for row in runs[["setting", "method", "seed", "status"]].to_dict("records")
+    }
+    rows = []
+    for setting in info.settings:
+        for method in info.methods:
+            missing: dict[str, list[int]] = {}
+            for seed in sorted(method.seeds) if setting.name in method.settings else ():
+                state = states.get((setting.name, method.label, seed), "missing")
+                if state != "done":
+                    missing.setdefault("not finished" if state == "running" else state, []).append(seed)
+            for state, seeds in sorted(missing.items()):
+                row = {"setting": setting.name, "method": method.label, "state": state, "runs": len(seeds)}
+                rows.append(row | {"seeds": overview.ranges(seeds)})
+    return pd.DataFrame(rows, columns=["setting", "method", "state", "runs", "seeds"])
+
+
+def _by_setting(files: Attachments, name: str, frame: pd.DataFrame) -> dict[str, Any]:
+    shown = files.table(name, frame)
+    return shown | {"groups": grouped(shown["rows"], "setting")}
+
+
+def _verdicts(beside: pd.DataFrame) -> list[dict[str, Any]]:
+    """Per printed column that we rerun: in how many settings the printed mean is inside, of those that have both.
+
+    settings_inside: the names of those settings.
+    """
+    rows = []
+    for (method, printed), group in beside[beside["method"].ne("")].groupby(["method", "printed_as"], sort=False):
+        known = group[group["paper_inside"].ne("")]
+        if printed:
+            inside = list(known.loc[known["paper_inside"].eq("yes"), "setting"])
+            rows.append({"method": method, "printed_as": printed, "known": len(known), "settings_inside": inside})
+    return rows
+
+
+def _limits(known: pd.DataFrame, above: pd.DataFrame, info: StudyInfo) -> list[dict[str, Any]]:
+    """Every setting with an exact Bayes-optimal value, and the printed means above it."""
+    if grid_bounds.BAYES_OPTIMAL not in known:
+        return []
+    exceeded = above[above["bound"].eq(grid_bounds.BAYES_OPTIMAL)]
+    described = {setting.name: setting.describe() for setting in info.settings}
+    return [
+        {
+            "setting": described[row["setting"]],
+            "value": row[grid_bounds.BAYES_OPTIMAL],
+            "above": exceeded[exceeded["setting"].eq(row["setting"])].to_dict("records"),
+        }
+        for row in known.to_dict("records")
+        if not pd.isna(row[grid_bounds.BAYES_OPTIMAL])
+    ]
+
+
+def _widths(known: pd.DataFrame, beside: pd.DataFrame) -> dict[str, Any] | None:
+    """The setting in which the printed half-width falls shortest of what the choice of test tasks gives by itself."""
+    if "printed_half_width" not in known or not {"half_width_of_tasks"} <= set(known):
+        return None
+    ratio = (known["half_width_of_tasks"] / known["printed_half_width"]).dropna()
+    if ratio.empty:
+        return None
+    row: dict[Any, Any] = known.loc[[ratio.idxmax()]].to_dict("records")[0]
+    columns = beside[beside["setting"].eq(row["setting"]) & beside["paper_ci95"].eq(row["printed_half_width"])]
+    own = columns[columns["paper_origin"].eq("own")]
+    return row | {"printed_as": own["printed_as"].iloc[0], "short": int(ratio.gt(1).sum()), "of": len(ratio)}
+
+
+def _alt(grid: Grid) -> str:
+    what = "One panel per setting, one line per method" if len(grid.labels) > 1 else "One line per setting"
+    return (
+        f"{what}: reward during adaptation and of the adapted policy, beside the printed means. The values are those "
+        "of the table above."
+    )
+
+
+def _training(files: Attachments, records: Records, grid: Grid, prefix: str) -> list[dict[str, Any]]:
+    shown = []
+    present = set(records.curves["metric"])
+    for metric, title in overview.CURVE_TITLES.items():
+        if metric in present:
+            svg = grid_figures.training(grid, records.curves, records.runs, metric, "mean return")
+            alt = (
+                f"One panel per setting, one line per method: {title} over meta-iterations, mean of the finished seeds."
+            )
+            shown.append(files.figure(f"{prefix}training_{metric}", svg, alt) | {"caption": title})
+    return shown
+
+
+def _per_seed(files: Attachments, table: pd.DataFrame, grid: Grid, info: StudyInfo, prefix: str) -> dict[str, Any]:
+    """Every run's score in both accountings, seeds side by side; runs without numbers by their status."""
+    columns = ["setting", *info.settings[0].columns, "method", "seed", "accounting", "score", "sd_score"]
+    columns += ["mean_return", "status", "run_id"]
+    frame = scores(grid)[columns]
+    blocks = []
+    for name in STEPS:
+        part = frame[frame["accounting"].eq(name)]
+        seeds: dict[tuple[str, str], dict[int, float]] = {}
+        for row in part.to_dict("records"):
+            seeds.setdefault((row["setting"], row["method"]), {})[int(row["seed"])] = row["score"]
+        lines = [
+            {"setting": setting.name, "method": label, "seeds": seeds[setting.name, label]}
+            for setting in info.settings
+            for label in info.labels
+            if (setting.name, label) in seeds
+        ]
+        shown = sorted(int(seed) for seed in part["seed"].unique())
+        blocks.append({"accounting": name, "seeds": shown, "groups": grouped(lines, "setting")})
+    without = table[table["protocol"].eq("")]
+    file = files.table(f"{prefix}per_seed", frame)["file"]
+    return {"blocks": blocks, "without": without.to_dict("records"), "file": file}

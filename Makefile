@@ -1,4 +1,5 @@
 # Every target makes its own environment first: a clean checkout needs nothing but Python 3.11 and make.
+STUDY   ?= navigation
 SEEDS   ?=
 SCALE   ?= paper
 WORKERS ?= $(shell nproc)
@@ -8,11 +9,11 @@ BIN     := .venv/bin
 SIZE    := --scale $(SCALE) --results $(RESULTS) $(if $(SEEDS),--seeds $(SEEDS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce navigation report ui status check test bench clean
+.PHONY: help setup reproduce navigation bandits tabular-mdp report ui status check test bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
-	@echo "  variables: SEEDS=0-4 (or 0,2,7)  SCALE=paper|smoke  WORKERS=$(WORKERS)  RESULTS=$(RESULTS)"
+	@echo "  variables: STUDY=$(STUDY)  SEEDS=0-4 (or 0,2,7)  SCALE=paper|smoke  WORKERS=$(WORKERS)  RESULTS=$(RESULTS)"
 
 .venv/ready: requirements.lock pyproject.toml
 	python3 -m venv .venv
@@ -22,20 +23,26 @@ help:  ## list the targets
 
 setup: .venv/ready  ## create .venv from requirements.lock
 
-reproduce: .venv/ready  ## rerun the 2D-navigation study and write the report page
-	$(BIN)/metarepro reproduce navigation $(SIZE) --workers $(WORKERS)
+reproduce: .venv/ready  ## run what is missing of a study, write its page (STUDY=navigation)
+	$(BIN)/metarepro reproduce $(STUDY) $(SIZE) --workers $(WORKERS)
 
-navigation: .venv/ready  ## run what is missing of the 2D-navigation study
-	$(BIN)/metarepro run navigation $(SIZE) --workers $(WORKERS)
+navigation: STUDY := navigation
+navigation: reproduce  ## 2D navigation: the Ulm replication
 
-report: .venv/ready  ## write the report page from the recorded runs
-	$(BIN)/metarepro report navigation $(SIZE)
+bandits: STUDY := bandits
+bandits: reproduce  ## Bernoulli bandits and the ablation of the inner step (about 25 minutes)
+
+tabular-mdp: STUDY := tabular_mdp
+tabular-mdp: reproduce  ## tabular MDPs (about 20 minutes)
+
+report: .venv/ready  ## write a study's page from the recorded runs
+	$(BIN)/metarepro report $(STUDY) $(SIZE)
 
 ui: .venv/ready  ## open MLflow on 127.0.0.1:5000
 	$(BIN)/metarepro ui --results $(RESULTS)
 
 status: .venv/ready  ## list done, running, failed, diverged and missing runs
-	$(BIN)/metarepro status navigation $(SIZE)
+	$(BIN)/metarepro status $(STUDY) $(SIZE)
 
 check: .venv/ready  ## format, lint, types and tests: what CI runs
 	$(BIN)/ruff format --check .

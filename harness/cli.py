@@ -62,10 +62,12 @@ def run_study(options: argparse.Namespace) -> int:
 
 
 def reproduce(options: argparse.Namespace) -> int:
-    """Run what is missing of a study, then write its report page."""
-    code = run_study(options)
+    """Run what is missing of a study and of those that its page shows as well, then write the page."""
+    codes = [run_study(options)]
+    for name in _study(options).file.companions:
+        codes.append(run_study(argparse.Namespace(**vars(options) | {"study": name, "seeds": None})))
     write_report(options)
-    return code
+    return max(codes)
 
 
 def write_report(options: argparse.Namespace) -> int:
@@ -75,8 +77,9 @@ def write_report(options: argparse.Namespace) -> int:
     from reports.page import build
 
     records, published = _records(study, options), _published(study)
+    companions = _companions(study, options)
     print("drawing the page ...", file=sys.stderr)
-    page = build(records, _study_info(study, options), published, Path(options.results) / "reports")
+    page = build(records, _study_info(study, options), published, Path(options.results) / "reports", companions)
     print(f"page:    {page}\ntables and figures: {page.with_suffix('')}")
     return 0
 
@@ -89,7 +92,7 @@ def export_evidence(options: argparse.Namespace) -> int:
     if options.to is None and (study.scale != "paper" or study.path.parent.parent != SUITES_FOLDER):
         raise UserError("only the project's own studies at paper scale go to its committed evidence; say --to FOLDER")
     target = Path(options.to or EVIDENCE_FOLDER) / f"{study.file.study}.csv"
-    written = write_evidence(_records(study, options), target, _command())
+    written = write_evidence(_records(study, options), target, _command(), study.file.settings_and_columns())
     print(f"evidence: {written}\nprovenance: {written.with_suffix('.provenance.json')}")
     return 0
 
@@ -97,11 +100,11 @@ def export_evidence(options: argparse.Namespace) -> int:
 def print_table(options: argparse.Namespace) -> int:
     """Print the headline table in Markdown, from committed evidence."""
     from reports.export import read_evidence
-    from reports.tables import markdown_table
+    from reports.markdown import markdown
 
     study = read_study(find_study(options.study, SUITES_FOLDER), "paper", REGISTRIES)
     evidence = read_evidence(Path(options.evidence or EVIDENCE_FOLDER / f"{study.file.study}.csv"))
-    print(markdown_table(evidence, _published(study), list(study.file.methods)), end="")
+    print(markdown(evidence, _published(study), study.file.study, list(study.file.methods)), end="")
     return 0
 
 
@@ -116,28 +119,44 @@ def _records(study: Study, options: argparse.Namespace) -> Any:
     from reports.records import load
 
     Store(_tracking_uri(options), Path(options.results)).require_reachable()
-    runs = _runs(study, options)
-    seeds = sorted({run.spec.seed for run in runs})
-    return load(
-        _tracking_uri(options), study.file.study, study.scale, seeds=seeds, setting=study.file.setting,
-        run_ids=[run.spec.run_id for run in runs],
-    )  # fmt: skip
+    run_ids = [run.spec.run_id for run in _runs(study, options)]
+    return load(_tracking_uri(options), study.file.study, study.scale, run_ids=run_ids)
+
+
+def _companions(study: Study, options: argparse.Namespace) -> list[tuple[Any, Any]]:
+    """Records and description of the studies that a page shows as well, where any of their runs is recorded."""
+    found = []
+    for name in study.file.companions:
+        theirs = argparse.Namespace(**vars(options) | {"study": name, "seeds": None})
+        other = _study(theirs)
+        try:
+            found.append((_records(other, theirs), _study_info(other, theirs)))
+        except UserError as error:
+            print(f"without {name}: {error}", file=sys.stderr)
+    return found
 
 
 def _study_info(study: Study, options: argparse.Namespace) -> Any:
-    from reports.study_info import Deviation, MethodInfo, StudyInfo
+    from reports.study_info import Deviation, MethodInfo, SettingInfo, StudyInfo
 
-    file = study.file
+    file, runs = study.file, _runs(study, options)
+
+    def method(label: str, description: str) -> MethodInfo:
+        mine = [run for run in runs if run.method == label]
+        settings = tuple(name for name in file.settings_and_columns() if any(run.setting == name for run in mine))
+        return MethodInfo(label, description, tuple(sorted({run.spec.seed for run in mine})), settings)
+
     given = {"scale": study.scale != "paper", "seeds": options.seeds, "results": options.results != "results"}
     size = "".join(f" --{name} {shlex.quote(getattr(options, name))}" for name, shown in given.items() if shown)
     return StudyInfo(
         name=file.study,
         title=file.title,
-        setting=file.setting,
         scale=study.scale,
-        methods=tuple(MethodInfo(label, entry.description) for label, entry in file.methods.items()),
-        seeds=tuple(sorted({run.spec.seed for run in _runs(study, options)})),
+        settings=tuple(SettingInfo(name, columns) for name, columns in file.settings_and_columns().items()),
+        methods=tuple(method(label, entry.description) for label, entry in file.methods.items()),
+        seeds=tuple(sorted({run.spec.seed for run in runs})),
         deviations=tuple(Deviation(d.topic, d.report, d.code, d.here) for d in file.deviations),
+        findings=tuple(file.findings),
         commands={
             "run": f"metarepro run {options.study}{size}",
             "report": f"metarepro report {options.study}{size}",
@@ -149,7 +168,7 @@ def show_status(options: argparse.Namespace) -> int:
     """List the runs of a study with their states."""
     plan = _plan(_study(options), options)
     print(f"{plan.study.file.study} ({plan.study.scale}): {plan.describe()}")
-    print(f"{'method':<20} {'seed':>5}  {'run_id':<16}  status")
+    print(f"{'setting':<20} {'method':<20} {'seed':>5}  {'run_id':<16}  status")
     for run, status in zip(plan.runs, plan.statuses, strict=True):
         directory = plan.directory(run)
         note = ""
@@ -159,7 +178,7 @@ def show_status(options: argparse.Namespace) -> int:
             note = f"  {read_json(directory.failure)['reason']}"
         elif status == "diverged":
             note = f"  {directory.read_manifest()['reason']}"
-        print(f"{run.method:<20} {run.spec.seed:>5}  {run.spec.run_id}  {status}{note}")
+        print(f"{run.setting:<20} {run.method:<20} {run.spec.seed:>5}  {run.spec.run_id}  {status}{note}")
     return 0
 
 

@@ -23,7 +23,7 @@ def run_grid(plan: Plan, tracking_uri: str, workers: int, command: str, execute:
     require_writable(plan.results)
     for run in plan.reopen_damaged():
         console.print(
-            f"warning: {run.method} seed {run.spec.seed}: its files were changed after it finished; it runs again"
+            f"warning: {run.setting} {run.method} seed {run.spec.seed}: its files were changed after it finished; it runs again"
         )
     todo = plan.open_runs()
     workers = max(1, min(workers, len(todo)))

@@ -90,4 +90,4 @@ class GridProgress:
 
     @staticmethod
     def _label(run: PlannedRun) -> str:
-        return f"{run.method} seed {run.spec.seed}"
+        return f"{run.setting} {run.method} seed {run.spec.seed}"

@@ -190,5 +190,5 @@ class CandidateSettings(Settings):
     def _one_meta_iteration(self, info: ValidationInfo) -> Self:
         updates, needed = (info.context or {}).get("updates"), int(len(self.candidates) > 1)
         if updates is not None and updates != needed:
-            raise ValueError(f"candidates: {len(self.candidates)} of them need {needed} meta_iterations, not {updates}")
+            raise ValueError(f"{len(self.candidates)} candidates need meta_iterations: {needed} in their budget, not {updates}")
         return self

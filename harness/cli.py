@@ -63,9 +63,10 @@ def run_study(options: argparse.Namespace) -> int:
 
 def reproduce(options: argparse.Namespace) -> int:
     """Run what is missing of a study and of those that its page shows as well, then write the page."""
-    codes = [run_study(options)]
-    for name in _study(options).file.companions:
-        codes.append(run_study(argparse.Namespace(**vars(options) | {"study": name, "seeds": None})))
+    companions = [_companion(options, name) for name in _study(options).file.companions]
+    for companion in companions:
+        _study(companion)  # refuse a bad one before anything runs
+    codes = [run_study(one) for one in (options, *companions)]
     write_report(options)
     return max(codes)
 
@@ -127,13 +128,18 @@ def _companions(study: Study, options: argparse.Namespace) -> list[tuple[Any, An
     """Records and description of the studies that a page shows as well, where any of their runs is recorded."""
     found = []
     for name in study.file.companions:
-        theirs = argparse.Namespace(**vars(options) | {"study": name, "seeds": None})
+        theirs = _companion(options, name)
         other = _study(theirs)
         try:
             found.append((_records(other, theirs), _study_info(other, theirs)))
         except UserError as error:
             print(f"without {name}: {error}", file=sys.stderr)
     return found
+
+
+def _companion(options: argparse.Namespace, name: str) -> argparse.Namespace:
+    """The same options for another study, with its own seeds."""
+    return argparse.Namespace(**vars(options) | {"study": name, "seeds": None})
 
 
 def _study_info(study: Study, options: argparse.Namespace) -> Any:

@@ -22,9 +22,7 @@ def run_grid(plan: Plan, tracking_uri: str, workers: int, command: str, execute:
     console = Console(highlight=False, soft_wrap=True)
     require_writable(plan.results)
     for run in plan.reopen_damaged():
-        console.print(
-            f"warning: {run.setting} {run.method} seed {run.spec.seed}: its files were changed after it finished; it runs again"
-        )
+        console.print(f"warning: {run.title}: its files were changed after it finished; it runs again")
     todo = plan.open_runs()
     workers = max(1, min(workers, len(todo)))
     study = plan.study.file.study

@@ -49,15 +49,15 @@ class GridProgress:
         """Take notice of a worker's report."""
         run = self._runs[event.run_id]
         if event.kind == "warning":
-            self._console.print(f"warning: {escape(self._label(run))}: {escape(event.text)}", soft_wrap=True)
+            self._console.print(f"warning: {escape(run.title)}: {escape(event.text)}", soft_wrap=True)
             return
         iterations = max(run.spec.budget.meta_iterations, 1)
         self._fractions[event.run_id] = event.iteration / iterations
         if event.run_id not in self._bars:
-            self._bars[event.run_id] = self._progress.add_task(escape(self._label(run)), total=iterations, note="")
+            self._bars[event.run_id] = self._progress.add_task(escape(run.title), total=iterations, note="")
         note = f"return {event.value:8.2f}"
         self._progress.update(self._bars[event.run_id], completed=event.iteration, note=note)
-        self._show_total(f"{self._label(run)}: iteration {event.iteration}/{iterations}, {note}")
+        self._show_total(f"{run.title}: iteration {event.iteration}/{iterations}, {note}")
 
     def on_outcome(self, outcome: Outcome) -> None:
         """Take notice of a finished run."""
@@ -67,10 +67,10 @@ class GridProgress:
         if outcome.run_id in self._bars:
             self._progress.remove_task(self._bars.pop(outcome.run_id))
         if outcome.status == "failed":
-            self._console.print(f"failed: {escape(self._label(run))}: {escape(outcome.reason)}", soft_wrap=True)
+            self._console.print(f"failed: {escape(run.title)}: {escape(outcome.reason)}", soft_wrap=True)
         elif outcome.status == "diverged":
-            self._console.print(f"diverged: {escape(self._label(run))}")
-        self._show_total(f"{self._label(run)}: {outcome.status}")
+            self._console.print(f"diverged: {escape(run.title)}")
+        self._show_total(f"{run.title}: {outcome.status}")
 
     def _show_total(self, last: str) -> None:
         left = self._left_s()
@@ -87,7 +87,3 @@ class GridProgress:
         if done > 0.1:
             return elapsed * (1.0 - done) / done
         return None if self._expected_s is None else max(self._expected_s - elapsed, 0.0)
-
-    @staticmethod
-    def _label(run: PlannedRun) -> str:
-        return f"{run.setting} {run.method} seed {run.spec.seed}"

@@ -84,6 +84,11 @@ class PlannedRun(Settings):
     method: str
     spec: RunSpec
 
+    @property
+    def title(self) -> str:
+        """``n10_k5 maml seed 0``."""
+        return f"{self.setting} {self.method} seed {self.spec.seed}"
+
 
 Status = Literal["missing", "running", "interrupted", "done", "diverged", "failed", "damaged"]
 """State of a planned run. ``interrupted``: it has begun, has a checkpoint perhaps, and nobody works on it. ``damaged``:

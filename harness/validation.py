@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -56,6 +57,8 @@ def validated(
         else:
             reason = first["msg"].removeprefix("Value error, ")
             message = f"{key}: {reason[:1].lower()}{reason[1:]}, found {str(first['input'])[:80]!r}" if key else reason
+        if not path:  # a complaint about several keys at once: where the first that it names stands
+            path = next(((word,) for word in re.findall(r"\w+", message) if word in schema.model_fields), ())
         raise UserError(f"{source.where(locate(path))}: {message}") from None
 
 

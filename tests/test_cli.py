@@ -106,7 +106,7 @@ def test_run_says_what_it_does_and_where_things_are_and_status_agrees(study: Pat
     after = capsys.readouterr().out.splitlines()
     assert after[0] == "tiny (paper): 2 runs: 2 done"
     for line, run in zip(after[2:], load(study).plan(), strict=True):
-        assert line.split() == [run.method, "0", run.spec.run_id, "done"]
+        assert line.split() == ["test", run.method, "0", run.spec.run_id, "done"]
     assert run_in_process("run", study, results) == 0
     again = capsys.readouterr().out
     assert "nothing to do: every run is done and recorded" in again
@@ -194,7 +194,7 @@ def test_a_failing_run_ends_neither_the_grid_nor_its_own_chances(
     monkeypatch.setattr(harness.runner, "meta_iteration", breaking("maml", fail))
     assert run_in_process("run", study, results) == 1
     captured = capsys.readouterr()
-    assert "failed: maml seed 0: RuntimeError: out of [bold]paint" in captured.out
+    assert "failed: test maml seed 0: RuntimeError: out of [bold]paint" in captured.out
     assert "failed: 1; " in captured.out
     assert str(results / "runs") in captured.out
     assert "Traceback" not in captured.out + captured.err
@@ -215,7 +215,7 @@ def test_a_diverging_run_is_counted_and_not_tried_again(tmp_path: Path, results:
     data["hyperparameters"]["actor_outer_lr"] = 1e38
     study = write_study(tmp_path, data)
     assert run_in_process("run", study, results) == 0
-    assert "diverged: maml seed 0" in capsys.readouterr().out
+    assert "diverged: test maml seed 0" in capsys.readouterr().out
     maml, _ = _planned(study)
     manifest = directory(results, maml).read_manifest()
     assert manifest["status"] == "diverged"
@@ -236,7 +236,7 @@ def test_changed_evidence_is_said_and_made_again(study: Path, results: Path, cap
     capsys.readouterr()
     assert run_in_process("run", study, results) == 0
     said = capsys.readouterr().out
-    assert "warning: maml seed 0: its files were changed after it finished; it runs again" in said
+    assert "warning: test maml seed 0: its files were changed after it finished; it runs again" in said
     assert "running 1 on 1 worker" in said
     assert evidence.read_bytes() == content
 

@@ -6,26 +6,34 @@ from pathlib import Path
 import pytest
 
 from harness import cli
-from harness.study import read_study
+from harness.study import find_study, read_study
 from reports.export import read_evidence
 from reports.published import load_published
-from reports.tables import markdown_table
+from reports.markdown import markdown
 
 PROJECT = Path(cli.PROJECT)
 README = (PROJECT / "README.md").read_text()
 
 
-def test_the_table_is_the_one_of_the_committed_evidence():
-    study = read_study(PROJECT / "suites" / "navigation" / "study.yaml", "paper", cli.REGISTRIES)
-    evidence = read_evidence(PROJECT / "reports" / "evidence" / "navigation.csv")
-    published = load_published(PROJECT / "suites" / "navigation" / "published.yaml")
-    shown = README.split("<!-- table:navigation -->\n")[1].split("<!-- /table:navigation -->")[0]
-    assert shown == markdown_table(evidence, published, list(study.file.methods))
+def evidence_of(name):
+    return read_evidence(PROJECT / "reports" / "evidence" / f"{name}.csv")
 
 
-def test_the_committed_evidence_is_of_the_runs_that_the_study_now_asks_for():
-    study = read_study(PROJECT / "suites" / "navigation" / "study.yaml", "paper", cli.REGISTRIES)
-    evidence = read_evidence(PROJECT / "reports" / "evidence" / "navigation.csv")
+def study_of(name):
+    return read_study(find_study(name, PROJECT / "suites"), "paper", cli.REGISTRIES)
+
+
+@pytest.mark.parametrize("name", ["navigation", "bandits", "bandits_ablation", "tabular_mdp"])
+def test_the_table_is_the_one_of_the_committed_evidence(name):
+    study = study_of(name)
+    published = load_published(PROJECT / "suites" / study.file.suite / "published.yaml")
+    shown = README.split(f"<!-- table:{name} -->\n")[1].split(f"<!-- /table:{name} -->")[0]
+    assert shown == markdown(evidence_of(name), published, name, list(study.file.methods))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (PROJECT / "reports" / "evidence").glob("*.csv")))
+def test_the_committed_evidence_is_of_the_runs_that_the_study_now_asks_for(name):
+    study, evidence = study_of(name), evidence_of(name)
     seeds = sorted(int(seed) for seed in evidence["seed"].unique())
     assert set(evidence["run_id"]) == {run.spec.run_id for run in study.plan(seeds)}
     assert set(evidence["status"]) == {"done"}
@@ -40,8 +48,8 @@ def test_every_command_of_the_readme_exists(command, capsys):
 
 
 def test_every_target_of_the_readme_exists():
-    targets = set(re.findall(r"^([a-z]+):.*##", (PROJECT / "Makefile").read_text(), flags=re.M))
-    assert set(re.findall(r"make ([a-z]+)", README)) <= targets
+    targets = set(re.findall(r"^([a-z-]+):.*##", (PROJECT / "Makefile").read_text(), flags=re.M))
+    assert set(re.findall(r"`make ([a-z-]+)", README)) <= targets
 
 
 def test_the_study_of_the_readme_reads_and_differs_as_it_says(tmp_path):

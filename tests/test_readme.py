@@ -8,8 +8,8 @@ import pytest
 from harness import cli
 from harness.study import find_study, read_study
 from reports.export import read_evidence
-from reports.published import load_published
 from reports.markdown import markdown
+from reports.published import load_published
 
 PROJECT = Path(cli.PROJECT)
 README = (PROJECT / "README.md").read_text()

@@ -41,7 +41,6 @@ class PostUpdateGeometry:
     """
 
     def __init__(self, learner: MetaLearner, params: Params, data: MetaBatch, through_adaptation: bool) -> None:
-        self._tasks = data.post_update.weights.shape[0]
         self._blocks = [
             _Block(learner, params, data, block, through_adaptation)
             for block in blocks(*data.post_update.weights.shape)

@@ -113,8 +113,7 @@ class EpsilonGreedyPolicy(CountingPolicy):
     def index(self, params: Params, successes: Tensor, pulls: Tensor, noise: Tensor) -> Tensor:
         """The posterior mean, or 2 for the arm that is explored."""
         explore = noise[..., :1] < candidate(params, self._epsilons)
-        # A float32 just below 1 times K may round to K.
-        arm = (noise[..., 1:2] * self._arms).long().clamp(max=self._arms - 1).expand(*successes.shape[:2], 1)
+        arm = (noise[..., 1:2] * self._arms).long().expand(*successes.shape[:2], 1)
         means = posterior_mean(successes, pulls)
         if self._random_ties:  # two means of up to 10^4 pulls are either equal or further apart than 10^-9
             means = means + 1e-9 * noise[..., 2:].double()

@@ -234,7 +234,8 @@ class CategoricalPolicy(NetworkPolicy):
         if self._table is None:
             return {}
         weights = [params[name] for name in self._names]
-        log_prob = forward(weights, self._table.unsqueeze(0), self._settings.hidden_activation).log_softmax(-1)
+        rows = self._table.to(weights[0].dtype).unsqueeze(0)
+        log_prob = forward(weights, rows, self._settings.hidden_activation).log_softmax(-1)
         return {"policy_entropy": float(-(log_prob.exp() * log_prob).sum(-1).mean())}
 
 

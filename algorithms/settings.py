@@ -190,5 +190,7 @@ class CandidateSettings(Settings):
     def _one_meta_iteration(self, info: ValidationInfo) -> Self:
         updates, needed = (info.context or {}).get("updates"), int(len(self.candidates) > 1)
         if updates is not None and updates != needed:
-            raise ValueError(f"{len(self.candidates)} candidates need meta_iterations: {needed} in their budget, not {updates}")
+            raise ValueError(
+                f"{len(self.candidates)} candidates need meta_iterations: {needed} in their budget, not {updates}"
+            )
         return self

@@ -125,15 +125,15 @@ class Store:
                 f"{self.uri}: the MLflow server does not answer ({reason}); start it, or leave --tracking-uri out"
             ) from None
 
-    def mirrored(self, experiment: str) -> set[str]:
-        """``run_id`` of every run that is whole in the store."""
-        found: set[str] = set()
+    def mirrored(self, experiment: str) -> dict[str, tuple[str, dict[str, str]]]:
+        """MLflow's id and the tags of every run that is whole in the store, by ``run_id``."""
+        found: dict[str, tuple[str, dict[str, str]]] = {}
         token = None
         while True:
             page = self.client.search_runs(
                 [experiment], "tags.kind = 'run' and attributes.status = 'FINISHED'", page_token=token, max_results=1000
             )
-            found.update(run.data.tags["run_id"] for run in page)
+            found.update({run.data.tags["run_id"]: (run.info.run_id, run.data.tags) for run in page})
             token = page.token
             if not token:
                 return found
@@ -244,13 +244,19 @@ class Invocation:
             self._store.client.set_terminated(self.run_id, status)
 
     def mirror(self, planned: Iterable[PlannedRun], results: Path) -> int:
-        """Bring finished runs that the store lacks into it; returns how many."""
+        """Bring finished runs that the store lacks into it; returns how many.
+
+        A run that the study meanwhile calls by another setting, scale or method is given its new names.
+        """
         import pyarrow.parquet
 
         have, count = self._store.mirrored(self.experiment), 0
         for run in planned:
             directory = RunDirectory.of(results, run.spec.run_id)
-            if run.spec.run_id in have or not directory.is_finished():
+            if run.spec.run_id in have:
+                self._rename(*have[run.spec.run_id], run)
+                continue
+            if not directory.is_finished():
                 continue
             with contextlib.suppress(Timeout), directory.lock():  # whoever holds it is recording the run now
                 logger = RunLogger(self._store, self.experiment, self.run_id, run, directory.read_manifest())
@@ -259,6 +265,12 @@ class Invocation:
                 logger.finish(directory)
                 count += 1
         return count
+
+    def _rename(self, recorded: str, tags: dict[str, str], run: PlannedRun) -> None:
+        names = {"setting": run.setting, "scale": run.scale, "method": run.method, "mlflow.runName": _run_name(run)}
+        for name, value in names.items():
+            if tags.get(name) != value:
+                self._store.client.set_tag(recorded, name, value)
 
 
 def flatten(data: Any, prefix: str = "") -> dict[str, str]:
@@ -292,7 +304,7 @@ def _tags(planned: PlannedRun, provenance: dict[str, Any]) -> dict[str, str]:
 
 
 def _run_name(planned: PlannedRun) -> str:
-    return f"{planned.method} seed {planned.spec.seed}" + ("" if planned.scale == "paper" else f" ({planned.scale})")
+    return planned.title + ("" if planned.scale == "paper" else f" ({planned.scale})")
 
 
 def _first_line(error: Exception) -> str:

@@ -26,6 +26,8 @@ def holds(block: Any, path: Location) -> bool:
 def nearest(name: Any, known: Iterable[str]) -> str:
     """A hint: the nearest valid name, or all of them."""
     options = sorted(str(option) for option in known)
+    if not options:
+        return "; there are none"
     close = difflib.get_close_matches(str(name), options, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(options)}"
 

@@ -28,7 +28,7 @@ def cache_folder() -> Path:
 def gittins_table(discount: float, pulls: int, grid: int) -> Tensor:
     """Index of every state with fewer than ``pulls`` pulls, from disk or computed now; [successes, failures] float64.
 
-    Entries with successes + failures ≥ ``pulls`` are NaN. A file that is damaged, or of another version, is made anew.
+    Entries with successes + failures ≥ ``pulls`` are NaN. A file whose checksum does not hold is made anew.
     """
     parameters = {"version": VERSION, "discount": discount, "pulls": pulls, "grid": grid}
     name = sha256(json.dumps(parameters, sort_keys=True).encode())[:16]
@@ -37,16 +37,23 @@ def gittins_table(discount: float, pulls: int, grid: int) -> Tensor:
     with FileLock(path.with_suffix(".lock")):
         if (table := _read(path, pulls)) is None:
             table = gittins_indices(discount, pulls, grid)
-            write_atomic(path, save({"index": table}))
+            write_atomic(path, save({"index": table, "sha256": _checksum(table)}))
     return table
 
 
 def _read(path: Path, pulls: int) -> Tensor | None:
     try:
-        table = load(path.read_bytes())["index"]
+        held = load(path.read_bytes())
+        table, checksum = held["index"], held["sha256"]
     except (OSError, SafetensorError, KeyError):
         return None
-    return table if table.shape == (pulls, pulls) else None
+    whole = table.shape == (pulls, pulls) and table.dtype == torch.float64 and torch.equal(checksum, _checksum(table))
+    return table if whole else None
+
+
+def _checksum(table: Tensor) -> Tensor:
+    """SHA-256 of the values, as bytes."""
+    return torch.tensor(list(bytes.fromhex(sha256(table.numpy().tobytes()))), dtype=torch.uint8)
 
 
 def gittins_indices(discount: float, pulls: int, grid: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from algorithms.fisher import PostUpdateGeometry
 from algorithms.meta_gradients import second_order, towards_adapted
 from harness.api import MetaBatch, State
-from tests.test_trust_region import SMALL, average, collected, distance, plain_log_prob
+from tests.plain_autograd import SMALL, average, collected, distance, plain_log_prob
 
 REPTILE = {"outer_lr": 0.01, "inner_lr": 0.4, "adaptation_steps": 3, "adaptation_data": "reused"}
 

@@ -203,7 +203,8 @@ def test_a_damaged_checkpoint_is_told_and_costs_nothing_but_time(tmp_path: Path,
             flip(place.checkpoints / f"{name}.safetensors", -1)
         capsys.readouterr()
         assert run_in_process("run", study, results) == 0
-        warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: maml seed 0: ")]
+        said = capsys.readouterr().out.splitlines()
+        warnings = [line for line in said if line.startswith("warning: test maml seed 0: ")]
         assert len(warnings) == len(damaged)
         assert all("checkpoint is damaged" in line for line in warnings)
         assert _bytes(place) == expected

@@ -15,6 +15,8 @@ from harness.rollout import rollout
 class Scripted:
     """Steps of ``mean(observation)`` plus Gaussian noise, both in units of the plane."""
 
+    sequential = False
+
     def __init__(self, towards_goal: bool, noise: float) -> None:
         self.towards_goal, self.noise = towards_goal, noise
 

@@ -1,6 +1,7 @@
 """Randomness is a parameter: named streams from one seed, and no global generator."""
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from harness.evaluation import evaluate
 from harness.runner import Clock, Training, meta_iteration
 from harness.spec import RunSpec
 from harness.streams import TRAINING_STREAMS, Streams, stream
+from tests.test_contracts import PAIRS, build
 
 
 def numbers(generator, count=4):
@@ -34,9 +36,9 @@ def specification(seed=0) -> RunSpec:
     )
 
 
-def small_run(make_learner, name: str, suite: Suite, seed: int = 0, disturb=lambda: None) -> list[torch.Tensor]:
+def small_run(suite: Suite, learner: Any, seed: int = 0, disturb=lambda: None) -> list[torch.Tensor]:
     """Two meta-iterations and the meta-test; ``disturb`` is called between all of them. Everything that came out."""
-    learner, spec = make_learner(name, suite, unused_slots="stale"), specification(seed)
+    spec = specification(seed)
     streams = Streams(seed)
     training = Training(learner.init(streams["init"]), streams)
     out: list[torch.Tensor] = []
@@ -63,25 +65,38 @@ def disturb_all():
     random.seed(random.random())
 
 
-@pytest.mark.parametrize("name", sorted(ALGORITHMS))
-def test_global_generators_change_nothing_about_a_run(make_suite, make_learner, name):
-    suite = make_suite(horizon=10, goal_tolerance=0.1)
+@pytest.fixture
+def pair(request, make_suite, make_learner, tmp_path, monkeypatch):
+    """A suite and an algorithm that fits it; navigation with early ends and stale slots, where they matter."""
+    monkeypatch.setenv("METAREPRO_CACHE", str(tmp_path))
+    suite_name, name = request.param
+    if suite_name == "navigation" and "unused_slots" in ALGORITHMS[name].settings.model_fields:
+        suite = make_suite(horizon=10, goal_tolerance=0.1, test_goals={"source": "numpy", "seed": 1})
+        return suite, make_learner(name, suite, unused_slots="stale")
+    suite = build(f"suites/{suite_name}")
+    return suite, build(f"algorithms/{name}", suite)
+
+
+every_pair = pytest.mark.parametrize("pair", PAIRS, indirect=True, ids="-".join)
+
+
+@every_pair
+def test_global_generators_change_nothing_about_a_run(pair):
     torch.manual_seed(1)
-    undisturbed = small_run(make_learner, name, suite)
+    undisturbed = small_run(*pair)
     torch.manual_seed(2)
-    assert equal(small_run(make_learner, name, suite, disturb=disturb_all), undisturbed)
-    assert not equal(small_run(make_learner, name, suite, seed=1), undisturbed)
+    assert equal(small_run(*pair, disturb=disturb_all), undisturbed)
+    assert not equal(small_run(*pair, seed=1), undisturbed)
 
 
-@pytest.mark.parametrize("name", sorted(ALGORITHMS))
-def test_a_run_leaves_the_global_generators_where_they_were(make_suite, make_learner, name):
+@every_pair
+def test_a_run_leaves_the_global_generators_where_they_were(pair):
     def states():
         kind, keys, *rest = np.random.get_state()  # noqa: NPY002
         return [torch.get_rng_state().tolist(), kind, keys.tolist(), rest, random.getstate()]
 
-    suite = make_suite(horizon=10, test_goals={"source": "numpy", "seed": 1})
     before = states()
-    small_run(make_learner, name, suite)
+    small_run(*pair)
     assert states() == before
 
 

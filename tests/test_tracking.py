@@ -106,7 +106,7 @@ def test_artifacts_are_the_evidence_and_the_newest_checkpoint(mirrored: SimpleNa
     client, children = MlflowClient(default_uri(mirrored.results)), _children(mirrored.results)
     run_id, place = children["maml"].info.run_id, directory(mirrored.results, mirrored.plan[0])
     assert {file.path for file in client.list_artifacts(run_id) if not file.is_dir} == {
-        "spec.json", "returns.parquet", "curves.parquet", "manifest.json",
+        "spec.json", "returns.parquet", "references.parquet", "curves.parquet", "manifest.json",
     }  # fmt: skip
     assert {file.path for file in client.list_artifacts(run_id, "checkpoint")} == {
         "checkpoint/00000004.safetensors", "checkpoint/00000004.json",
@@ -159,7 +159,7 @@ def test_a_store_that_dies_costs_no_run_and_is_filled_next_time(
     monkeypatch.setattr(MlflowClient, "log_batch", dead)
     assert run_in_process("run", study, results) == 0
     output = capsys.readouterr().out
-    assert "warning: maml seed 0: MLflow is out of reach" in output
+    assert "warning: test maml seed 0: MLflow is out of reach" in output
     assert f"results: {results / 'runs'}" in output
     runs = load(study).plan()
     assert [directory(results, run).status() for run in runs] == ["done", "done"]

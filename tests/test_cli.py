@@ -19,6 +19,7 @@ from harness.spec import PlannedRun
 from harness.tracking import default_uri
 from tests.harness_fixtures import (
     PROJECT,
+    TINY,
     breaking,
     directory,
     load,
@@ -113,6 +114,15 @@ def test_run_says_what_it_does_and_where_things_are_and_status_agrees(study: Pat
     assert "running" not in again
     assert run_in_process("run", study, results, "--seeds", "0,3") == 0
     assert "tiny (paper): 4 runs: 2 done, 2 missing" in capsys.readouterr().out
+
+
+def test_a_companion_that_does_not_exist_is_refused_before_anything_runs(tmp_path: Path, capsys: Any) -> None:
+    study = write_study(tmp_path, TINY + "companions: [no_such_study]\n")
+    assert run_in_process("reproduce", study, tmp_path / "results") == 2
+    captured = capsys.readouterr()
+    assert "unknown study 'no_such_study'" in captured.err
+    assert captured.err.count("\n") == 1
+    assert not (tmp_path / "results").exists()
 
 
 def test_list_names_every_study_with_its_file(capsys: Any) -> None:

@@ -20,6 +20,7 @@ from harness.spec import Component, PlannedRun
 from harness.tracking import METRICS_PER_CALL, PARAMS_PER_CALL, RunLogger, default_uri, flatten
 from tests.harness_fixtures import (
     PROVENANCE,
+    TINY,
     breaking,
     directory,
     load,
@@ -123,6 +124,19 @@ def test_the_same_command_again_logs_nothing(mirrored: SimpleNamespace, capsys: 
     assert run_in_process("run", mirrored.study, mirrored.results) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert [run.to_dictionary() for run in client.search_runs(experiments)] == before
+
+
+def test_a_run_that_the_study_calls_by_new_names_is_recorded_under_them(tmp_path: Path, capsys: Any) -> None:
+    results = new_results(tmp_path / "results")
+    assert run_in_process("run", write_study(tmp_path), results) == 0
+    renamed = TINY.replace("setting: test", "setting: other").replace("  maml:\n", "  second_order:\n")
+    assert run_in_process("run", write_study(tmp_path, renamed), results) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    children = _children(results)
+    assert set(children) == {"second_order", "random"}
+    assert {run.data.tags["setting"] for run in children.values()} == {"other"}
+    assert children["second_order"].data.tags["mlflow.runName"] == "other second_order seed 0"
+    assert children["second_order"].data.tags["algorithm"] == "maml"
 
 
 def test_a_fresh_store_is_filled_from_the_folders(

@@ -43,7 +43,7 @@ class Study:
             """Where a value came from: the scale's patch, if it has the key, or the body of the file."""
             return ("scales", scale, *path) if path and holds(patch, path) else path
 
-        data = merge(source.data, patch)
+        data = merge(source.data, _of_what_is_there(patch, source.data))
         self.file: StudyFile = validated(StudyFile, data, source, locate)
         self.seeds = parse_seeds(self.file.seeds, source.where(locate(("seeds",))))
         self._cells = [
@@ -58,6 +58,7 @@ class Study:
             return source, data, locate
         entry = data["grid"][name]
         patch = {key: value for key, value in entry.items() if key != "columns"}
+        patch = _of_what_is_there(patch, data)
 
         def in_cell(path: Location) -> Location:
             return locate(("grid", name, *path) if path and holds(patch, path) else path)
@@ -85,6 +86,23 @@ class Study:
     def _planned(self, cell: _Cell, label: str, seed: int) -> PlannedRun:
         spec = cell.spec(label, seed)
         return PlannedRun(study=self.file.study, setting=cell.name, scale=self.scale, method=label, spec=spec)
+
+
+def _of_what_is_there(patch: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """A patch without its changes of methods and settings that the study has dropped: it would bring them back."""
+
+    def kept(section: str, changes: Any) -> Any:
+        there = data.get(section)
+        if section not in ("methods", "grid") or not isinstance(changes, dict) or not isinstance(there, dict):
+            return changes
+        whole = "algorithm" if section == "methods" else "columns"
+        return {
+            name: change
+            for name, change in changes.items()
+            if name in there or (isinstance(change, dict) and whole in change)
+        }
+
+    return {section: kept(section, changes) for section, changes in patch.items()}
 
 
 class _Cell:

@@ -102,6 +102,10 @@ class StudyFile(Settings):
     def _one_setting_or_a_grid(self) -> StudyFile:
         if (self.setting is None) == (not self.grid):
             raise ValueError("a study needs either 'setting', the name of its one setting, or 'grid'")
+        names = {name: ", ".join(sorted(entry.columns)) for name, entry in self.grid.items()}
+        for name, columns in names.items():
+            if columns != (first := next(iter(names.values()))):
+                raise ValueError(f"grid: every setting needs the same columns; {name} has {columns}, others {first}")
         return self
 
     def settings_and_columns(self) -> dict[str, dict[str, Any]]:

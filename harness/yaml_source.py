@@ -82,4 +82,4 @@ def merge(under: Any, over: Any) -> Any:
     if not (isinstance(under, dict) and isinstance(over, dict)):
         return over
     merged = under | {key: merge(under[key], value) if key in under else value for key, value in over.items()}
-    return {key: value for key, value in merged.items() if not (value is None and under.get(key) is not None)}
+    return {key: value for key, value in merged.items() if not (value is None and key in over)}

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from harness.errors import UserError
 from reports.export import own_columns
 from reports.printed import ResultRow, ResultsTable
 from reports.published import Accounting, GridComparison, PrintedColumn, Published
@@ -101,12 +102,20 @@ def grid_of(
 
 
 def _episodes(setting: SettingInfo, comparison: GridComparison | None, evidence: pd.DataFrame) -> int:
-    """N of a setting: as its columns or the comparison say, else the number of episodes that were recorded."""
-    if comparison:
-        known = {**comparison.where, **setting.columns}
-        if comparison.episodes_column in known:
-            return int(known[comparison.episodes_column])
+    """N of a setting: as its columns or the comparison say, else the number of episodes that were recorded.
+
+    Errors: UserError where the two differ; totals would be of another N than the runs had.
+    """
     recorded = evidence.loc[evidence["setting"].eq(setting.name), "episodes"].dropna()
+    if comparison:
+        name, known = comparison.episodes_column, {**comparison.where, **setting.columns}
+        if name in known:
+            if len(recorded) and set(recorded) != {known[name]}:
+                raise UserError(
+                    f"setting {setting.name} has {name} = {known[name]} among its columns, but its runs have "
+                    f"{int(recorded.iloc[0])} episodes per task at meta-test; make the two agree in the study file"
+                )
+            return int(known[name])
     return int(recorded.iloc[0]) if len(recorded) else 1
 
 
@@ -208,7 +217,7 @@ def beside_printed(grid: Grid) -> pd.DataFrame:
             row |= _our_part(grid, setting.name, mine)
             if label and printed:
                 values = table[table["setting"].eq(setting.name) & table["method"].eq(label)]
-                row |= _difference(columns[printed], row["paper_mean"], mine, values)
+                row |= _difference(columns[printed], row["paper_mean"], 0.5 * 10.0**-grid.printed_digits, mine, values)
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -243,9 +252,16 @@ def _our_part(grid: Grid, setting: str, mine: Mapping[Accounting, dict[Any, Any]
 
 
 def _difference(
-    column: PrintedColumn, printed: float, mine: Mapping[Accounting, dict[Any, Any]], values: pd.DataFrame
+    column: PrintedColumn,
+    printed: float,
+    rounding: float,
+    mine: Mapping[Accounting, dict[Any, Any]],
+    values: pd.DataFrame,
 ) -> dict[str, Any]:
-    """Ours against the printed mean, in the printed accounting; nothing where that is unknown or we have no number."""
+    """Ours against the printed mean, in the printed accounting; nothing where that is unknown or we have no number.
+
+    Inside means: one of the numbers that round to the printed one, up to ``rounding`` away, lies in the interval.
+    """
     if column.accounting == "unknown" or not mine[column.accounting]:
         return {}
     part = mine[column.accounting]
@@ -258,5 +274,5 @@ def _difference(
     )
     row = {key: part[key] for key in ("predict_low", "predict_high")} | {"printed_low": low, "printed_high": high}
     known = not pd.isna(printed) and not pd.isna(low)
-    inside = ("yes" if low <= printed <= high else "no") if known else ""
+    inside = ("yes" if low - rounding <= printed <= high + rounding else "no") if known else ""
     return row | {"difference": part["mean"] - printed, "paper_inside": inside}

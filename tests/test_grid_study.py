@@ -26,7 +26,7 @@ grid:
     columns: {N: 4, K: 2, label: few, share: 0.5, odd: false}
     settings: {arms: 2}
   many:
-    columns: {N: 6, K: 3}
+    columns: {N: 6, K: 3, label: many, share: 0.25, odd: true}
     settings: {arms: 3, constant_input: 1.0}
     hyperparameters: {initialisation: uniform_fan_in}
     budget: {episodes_per_task: 6}
@@ -96,7 +96,7 @@ def specs(study):
 def test_a_grid_names_its_settings_and_their_columns(tmp_path):
     assert load(write_study(tmp_path, GRID)).file.settings_and_columns() == {
         "few": {"N": 4, "K": 2, "label": "few", "share": 0.5, "odd": False},
-        "many": {"N": 6, "K": 3},
+        "many": {"N": 6, "K": 3, "label": "many", "share": 0.25, "odd": True},
     }
     lone = GRID[: GRID.index("grid:")] + "setting: only\n" + GRID[GRID.index("hyperparameters:\n  actor") :]
     lone = lone.replace("settings: {constant_input: 0.0}", "settings: {arms: 2}")
@@ -211,7 +211,11 @@ FAULTS = {
         "maml: {algorithm: mamll}",
         "unknown algorithm 'mamll' & did you mean 'maml",
     ),
-    "no columns": ("columns: {N: 6, K: 3}", "columns: {}", "grid.many.columns & at least 1"),
+    "no columns": (
+        "columns: {N: 6, K: 3, label: many, share: 0.25, odd: true}",
+        "columns: {}",
+        "grid.many.columns & at least 1",
+    ),
     "column with a bad name": ("columns: {N: 6", 'columns: {"N!": 6', "grid.many.columns & match"),
     "column that is a list": ("columns: {N: 6", "columns: {N: [6]", "grid.many.columns.N & [6]"),
     "cell with a bad name": ("  many:\n", "  Many Arms:\n", "Many Arms & match"),
@@ -306,7 +310,7 @@ FAULTS = {
     ),
     "two cells that are the same": (
         GRID[GRID.index("    columns: {N: 6") : GRID.index("    methods:\n")],
-        "    columns: {N: 6, K: 3}\n    settings: {arms: 2}\n",
+        "    columns: {N: 6, K: 3, label: many, share: 0.25, odd: true}\n    settings: {arms: 2}\n",
         "methods 'thompson' and 'thompson' are the same run (in few and many)",
         "  thompson:\n",
     ),
@@ -432,3 +436,19 @@ def test_a_cell_run_twice_leaves_the_same_bytes(study: str, setting: str, tmp_pa
     returns, references = ([one[kind] for one in first.values()] for kind in (0, 1))
     assert len(set(references)) == 1  # every method meets the same tasks
     assert len(set(returns)) > len(returns) / 2
+
+
+def test_what_a_study_drops_stays_dropped_under_every_scale(tmp_path):
+    base = GRID.replace("  small:", "  small:\n    methods: {gittins: {budget: {meta_batch_size: 2}}}", 1)
+    write_study(tmp_path, base, "base.yaml")
+    child = "extends: base.yaml\nstudy: child\ngrid: {many: null, never_there: null}\nmethods: {gittins: null, ucb1: null}\n"
+    for scale in ("paper", "small"):
+        study = load(write_study(tmp_path, child, "child.yaml"), scale)
+        assert {run.method for run in study.plan()} == {"maml", "thompson"}
+        assert {run.setting for run in study.plan()} == {"few"}
+
+
+def test_settings_with_different_columns_are_refused_before_anything_runs(tmp_path):
+    path = write_study(tmp_path, GRID.replace("share: 0.25, odd: true}", "share: 0.25}"))
+    with pytest.raises(UserError, match="every setting needs the same columns; many has K, N, label, share, others"):
+        load(path)

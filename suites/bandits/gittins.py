@@ -20,8 +20,8 @@ VERSION = 1
 
 def cache_folder() -> Path:
     """``$METAREPRO_CACHE``, else ``$XDG_CACHE_HOME/metarepro``, else ``~/.cache/metarepro``."""
-    if "METAREPRO_CACHE" in os.environ:
-        return Path(os.environ["METAREPRO_CACHE"])
+    if own := os.environ.get("METAREPRO_CACHE"):
+        return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metarepro"
 
 
@@ -33,7 +33,11 @@ def gittins_table(discount: float, pulls: int, grid: int) -> Tensor:
     parameters = {"version": VERSION, "discount": discount, "pulls": pulls, "grid": grid}
     name = sha256(json.dumps(parameters, sort_keys=True).encode())[:16]
     path = cache_folder() / f"gittins_{name}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"{path.parent}: cannot be made ({error.strerror}); set METAREPRO_CACHE to a folder for index tables"
+        raise OSError(reason) from None
     with FileLock(path.with_suffix(".lock")):
         if (table := _read(path, pulls)) is None:
             table = gittins_indices(discount, pulls, grid)

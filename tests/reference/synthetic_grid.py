@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,7 +27,10 @@ def grid_records(
     status: Mapping[Cell, str] | None = None,
     episodes: int = 10,
 ) -> Records:
-    """Records of runs with these returns per task; references: setting -> name -> a value per task."""
+    """Records of runs with these returns per task; references: setting -> name -> a value per task.
+
+    A setting called n100... has 100 episodes, another ``episodes``.
+    """
     runs, returns, known, curves = [], [], [], []
     for (setting, method, seed), steps in sorted(cells.items()):
         run_id = f"{setting}-{method}-{seed}"
@@ -40,9 +44,11 @@ def grid_records(
         )  # fmt: skip
         if state != "done":
             continue
+        named = re.match(r"n(\d+)", setting)
+        count = int(named.group(1)) if named else episodes
         for step, values in enumerate(steps):
             table = {"run_id": run_id, "protocol": "adapted", "step": step, "task": range(len(values))}
-            table |= {"episodes": episodes, "mean_return": values, "sd_return": 0.5, "mean_length": 1.0}
+            table |= {"episodes": count, "mean_return": values, "sd_return": 0.5, "mean_length": 1.0}
             returns.append(pd.DataFrame(table))
         for name, values in references.get(setting, {}).items():
             part = {"run_id": run_id, "task": range(len(values)), "name": name, "value": values}

@@ -441,7 +441,8 @@ def test_a_cell_run_twice_leaves_the_same_bytes(study: str, setting: str, tmp_pa
 def test_what_a_study_drops_stays_dropped_under_every_scale(tmp_path):
     base = GRID.replace("  small:", "  small:\n    methods: {gittins: {budget: {meta_batch_size: 2}}}", 1)
     write_study(tmp_path, base, "base.yaml")
-    child = "extends: base.yaml\nstudy: child\ngrid: {many: null, never_there: null}\nmethods: {gittins: null, ucb1: null}\n"
+    child = "extends: base.yaml\nstudy: child\ngrid: {many: null, never_there: null}\n"
+    child += "methods: {gittins: null, ucb1: null}\n"
     for scale in ("paper", "small"):
         study = load(write_study(tmp_path, child, "child.yaml"), scale)
         assert {run.method for run in study.plan()} == {"maml", "thompson"}

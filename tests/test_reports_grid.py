@@ -151,6 +151,22 @@ def test_equal_seeds_on_other_tasks_are_held_against_the_task_spread():
     assert (row["predict_low"], row["predict_high"]) == pytest.approx((420, 420))
 
 
+@pytest.mark.parametrize(("pull", "inside"), [(0.6645, "yes"), (0.6655, "no")])
+def test_a_printed_number_stands_for_all_that_round_to_it(pull, inside):
+    # Two equal tasks: no spread, so that the interval is a point, 6.645 or 6.655; 6.6 is printed with one decimal.
+    cells = CELLS | {("n10_k5", "gittins", 0): ([pull, pull], [pull, pull])}
+    row = row_of(beside_printed(bandit_grid(cells)), "n10_k5", "gittins")
+    assert (row["printed_low"], row["printed_high"]) == pytest.approx((10 * pull, 10 * pull))
+    assert row["paper_inside"] == inside
+
+
+def test_records_of_another_n_than_the_columns_say_are_refused():
+    table = evidence(grid_records(CELLS, KNOWN), bandit_info().columns)
+    table.loc[table["setting"].eq("n10_k5"), "episodes"] = 7
+    with pytest.raises(UserError, match="n10_k5 has N = 10 among its columns, but its runs have 7 episodes"):
+        grid_of(table, settings_of(table), ["maml"], BANDITS, "bandits")
+
+
 def test_printed_columns_that_are_not_rerun_and_dashes_keep_a_row():
     table = beside_printed(bandit_grid())
     snail = row_of(table, "n500_k5", "", "snail")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from harness.api import Experience, Params, Suite
 Candidates = tuple[float, ...]
 
 
-class CountingPolicy:
+class CountingPolicy(ABC):
     """Pulls the arm with the highest index, of equals the first (arms are exchangeable).
 
     A subclass says what the index is. Memory: {"successes", "pulls"}, each [tasks, episodes, arms] float64, from which
@@ -37,9 +38,9 @@ class CountingPolicy:
         empty = torch.zeros(tasks, episodes, self._arms, dtype=torch.float64)
         return {"successes": empty, "pulls": empty}
 
+    @abstractmethod
     def index(self, params: Params, successes: Tensor, pulls: Tensor, noise: Tensor) -> Tensor:
         """Index of every arm, [tasks, episodes, arms]."""
-        raise NotImplementedError
 
     def act(self, params: Params, observation: Tensor, memory: Any, noise: Tensor) -> tuple[Tensor, Any]:
         """The arm with the highest index, [tasks, episodes, 1]."""

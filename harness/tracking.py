@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from harness.api import Metrics
 from harness.errors import UserError
 from harness.results import RunDirectory
+from harness.run_labels import flatten, name_of, tags_of
 from harness.spec import PlannedRun
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class RunLogger:
             self._log_params(planned)  # again: the store may have died meanwhile, and equal params do not clash
             return
         self._last_step = -1
-        tags = _tags(planned, provenance) | {"mlflow.parentRunId": parent, "mlflow.runName": _run_name(planned)}
+        tags = tags_of(planned, provenance) | {"mlflow.parentRunId": parent, "mlflow.runName": name_of(planned)}
         self._run = str(self._client.create_run(experiment, tags=tags).info.run_id)
         self._log_params(planned)
 
@@ -267,44 +268,10 @@ class Invocation:
         return count
 
     def _rename(self, recorded: str, tags: dict[str, str], run: PlannedRun) -> None:
-        names = {"setting": run.setting, "scale": run.scale, "method": run.method, "mlflow.runName": _run_name(run)}
+        names = {"setting": run.setting, "scale": run.scale, "method": run.method, "mlflow.runName": name_of(run)}
         for name, value in names.items():
             if tags.get(name) != value:
                 self._store.client.set_tag(recorded, name, value)
-
-
-def flatten(data: Any, prefix: str = "") -> dict[str, str]:
-    """Nested settings as ``a.b.c`` -> text."""
-    if not isinstance(data, dict):
-        return {prefix: str(data)}
-    flat: dict[str, str] = {}
-    for key, value in data.items():
-        flat |= flatten(value, f"{prefix}.{key}" if prefix else key)
-    return flat
-
-
-def _tags(planned: PlannedRun, provenance: dict[str, Any]) -> dict[str, str]:
-    spec = planned.spec
-    return {
-        "kind": "run",
-        "status": "running",
-        "run_id": spec.run_id,
-        "study": planned.study,
-        "setting": planned.setting,
-        "scale": planned.scale,
-        "method": planned.method,
-        "suite": spec.suite.name,
-        "suite_version": str(spec.suite.version),
-        "algorithm": spec.algorithm.name,
-        "algorithm_version": str(spec.algorithm.version),
-        "seed": str(spec.seed),
-        "code_version": str(provenance["code_version"]),
-        "dirty": str(provenance["dirty"]).lower(),
-    }
-
-
-def _run_name(planned: PlannedRun) -> str:
-    return planned.title + ("" if planned.scale == "paper" else f" ({planned.scale})")
 
 
 def _first_line(error: Exception) -> str:

@@ -16,8 +16,9 @@ from mlflow.tracking import MlflowClient
 
 import harness.runner
 import harness.tracking
+from harness.run_labels import flatten
 from harness.spec import Component, PlannedRun
-from harness.tracking import METRICS_PER_CALL, PARAMS_PER_CALL, RunLogger, default_uri, flatten
+from harness.tracking import METRICS_PER_CALL, PARAMS_PER_CALL, RunLogger, default_uri
 from tests.harness_fixtures import (
     PROVENANCE,
     TINY,

@@ -99,7 +99,7 @@ def observed(weights: Sequence[Tensor], observations: Tensor, table: Tensor | No
     """
     if table is None:
         return mlp(weights, observations, activation)
-    rows = of_table(weights, table, activation)
+    rows = mlp(weights, rows_per_task(weights, table), activation)
     return rows.gather(1, observations.expand(-1, -1, rows.shape[-1]))
 
 
@@ -121,9 +121,9 @@ def mlp_tangent(
     return _tangents(activation == "relu", hidden, weights[::2], directions)[1][-1].transpose(1, 2)
 
 
-def of_table(weights: Sequence[Tensor], table: Tensor, activation: str) -> Tensor:
-    """:func:`mlp` on every row of a table [rows, in] for every task, [tasks, rows, out]."""
-    return mlp(weights, table.to(weights[0].dtype).expand(weights[0].shape[0], *table.shape), activation)
+def rows_per_task(weights: Sequence[Tensor], table: Tensor) -> Tensor:
+    """Every row of a table [rows, in] as inputs for the network of every task, [tasks, rows, in], without a copy."""
+    return table.to(weights[0].dtype).expand(weights[0].shape[0], *table.shape)
 
 
 # Notation of the three passes below, per task, with samples along the columns:

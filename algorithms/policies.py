@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from algorithms.networks import Params, forward, hidden_layers, init_mlp, layers, mlp, mlp_tangent, of_table
+from algorithms.networks import Params, forward, hidden_layers, init_mlp, layers, mlp, mlp_tangent, rows_per_task
 from algorithms.samples import sum_by_key
 from algorithms.settings import ActorSettings
 from harness.api import Experience, Metrics, Suite
@@ -49,9 +49,7 @@ class NetworkPolicy:
     def hidden(self, params: Params, observations: Tensor) -> list[Tensor]:
         """The network's hidden layers at every place, which :meth:`tangent` needs; params [tasks, ...]."""
         weights = layers(params, "actor")
-        inputs = observations
-        if self._table is not None:
-            inputs = self._table.to(weights[0].dtype).expand(weights[0].shape[0], *self._table.shape)
+        inputs = observations if self._table is None else rows_per_task(weights, self._table)
         return hidden_layers(weights, inputs, self._settings.hidden_activation)
 
     def _moved(self, params: Params, hidden: list[Tensor], directions: Params) -> Tensor:
@@ -185,10 +183,9 @@ class CategoricalPolicy(NetworkPolicy):
 
     def distribution(self, params: Params, observations: Tensor) -> Distribution:
         """log π at every place; differentiable. Params [tasks, ...], observations [tasks, samples, ...]."""
-        weights, activation = layers(params, "actor"), self._settings.hidden_activation
-        if self._table is None:
-            return (mlp(weights, observations, activation).log_softmax(-1),)
-        return (of_table(weights, self._table, activation).log_softmax(-1),)
+        weights = layers(params, "actor")
+        inputs = observations if self._table is None else rows_per_task(weights, self._table)
+        return (mlp(weights, inputs, self._settings.hidden_activation).log_softmax(-1),)
 
     @torch.no_grad()
     def tangent(

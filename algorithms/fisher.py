@@ -15,6 +15,7 @@ from algorithms.meta_gradients import leaves_of, mean_over_tasks, repeat
 from algorithms.networks import Params
 from algorithms.optimisers import gradient_step, rate_of
 from algorithms.policies import Distribution
+from algorithms.pre_update import BoundTerm
 from algorithms.samples import Samples, blocks
 from algorithms.surrogates import score_function
 from harness.api import MetaBatch
@@ -40,14 +41,23 @@ class PostUpdateGeometry:
     Without ``through_adaptation``, C_i = I. Tasks are held in blocks; the graphs of all of them stay for the products.
     """
 
-    def __init__(self, learner: MetaLearner, params: Params, data: MetaBatch, through_adaptation: bool) -> None:
+    def __init__(
+        self,
+        learner: MetaLearner,
+        params: Params,
+        data: MetaBatch,
+        through_adaptation: bool,
+        term: BoundTerm | None = None,
+    ) -> None:
+        if term is not None and not through_adaptation:
+            raise ValueError("a term in the pre-update policies needs the gradient through the adaptation")
         self._blocks = [
-            _Block(learner, params, data, block, through_adaptation)
+            _Block(learner, params, data, block, through_adaptation, term)
             for block in blocks(*data.post_update.weights.shape)
         ]
 
     def gradient(self) -> Params:
-        """g of the likelihood-ratio loss, whose gradient at θ is that of the score function."""
+        """g of the likelihood-ratio loss, whose gradient at θ is the score function's, and of the term beside it."""
         return self._mean([block.gradient() for block in self._blocks])
 
     def fisher_product(self, vector: Params) -> Params:
@@ -62,9 +72,15 @@ class _Block:
     """The same for some of the tasks, before the mean over tasks; gradients and products are [tasks, ...]."""
 
     def __init__(
-        self, learner: MetaLearner, params: Params, data: MetaBatch, block: slice, through_adaptation: bool
+        self,
+        learner: MetaLearner,
+        params: Params,
+        data: MetaBatch,
+        block: slice,
+        through_adaptation: bool,
+        term: BoundTerm | None,
     ) -> None:
-        self._learner, self._block = learner, block
+        self._learner, self._block, self._term = learner, block, term
         self._rates = learner.settings.inner_rates
         self._steps: list[_Step] = []
         current = repeat(params, block)
@@ -90,8 +106,16 @@ class _Block:
             return gradient_step(leaves, gradients, *self._rates)
 
     def gradient(self) -> Params:
-        loss = score_function(self._learner.policy, self._leaves, self._samples).sum()
-        return self._through_steps(_grad((loss,), self._leaves, None), reversed(self._steps))
+        loss = score_function(self._learner.log_prob(self._leaves, self._samples), self._samples).sum()
+        vector, per_round = _grad((loss,), self._leaves, None), max(1, self._learner.steps_per_round)
+        for index in range(len(self._steps) // per_round - 1, -1, -1):
+            steps = self._steps[index * per_round : (index + 1) * per_round]
+            vector = self._through_steps(vector, reversed(steps))
+            start = steps[0].leaves
+            if self._term is not None and (own := self._term(start, index, self._block)) is not None:
+                beside = _grad((own.sum(),), start, None)
+                vector = {name: tensor + beside[name] for name, tensor in vector.items()}
+        return vector
 
     def fisher_product(self, vector: Params) -> Params:
         tangent = self._through_steps(repeat(vector, self._block), self._steps)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from algorithms.networks import Params
 from algorithms.optimisers import rate_of
+from algorithms.pre_update import BoundTerm
 from algorithms.samples import Samples, blocks
 from harness.api import MetaBatch
 
@@ -45,14 +46,27 @@ def second_order(learner: Adapting, params: Params, data: MetaBatch) -> Params:
 
     What the Hessians contain is decided by the inner surrogate: the score function gives H2 only.
     """
+    return mean_over_tasks(second_order_by_task(learner, params, data))
+
+
+def second_order_by_task(learner: Adapting, params: Params, data: MetaBatch, term: BoundTerm | None = None) -> Params:
+    """The gradients that :func:`second_order` averages, [tasks, ...].
+
+    ``term``: what the objective has beside the post-update loss, Σ_j f_j(θ_j) over the rounds j of adaptation; see
+    :mod:`algorithms.pre_update`.
+    """
 
     def of_block(block: slice) -> Params:
         leaves = adapted = leaves_of(repeat(params, block))
-        for samples in data.pre_update:
+        beside = []
+        for index, samples in enumerate(data.pre_update):
+            if term is not None and (own := term(adapted, index, block)) is not None:
+                beside.append(own)
             adapted = learner.adaptation(adapted, samples.slice_tasks(block))
-        return _gradients(learner.outer_loss(adapted, data.post_update.slice_tasks(block)), leaves)
+        losses = learner.outer_loss(adapted, data.post_update.slice_tasks(block))
+        return _gradients(sum(beside, start=losses), leaves)
 
-    return mean_over_tasks(_by_blocks(of_block, data.post_update))
+    return _by_blocks(of_block, data.post_update)
 
 
 def first_order(learner: Adapting, params: Params, data: MetaBatch) -> Params:

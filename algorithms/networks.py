@@ -179,7 +179,7 @@ class _Backward(Function):
                 if relu:
                     delta = _mask_(error, hidden[layer])
                 else:
-                    delta = error * (1.0 - hidden[layer].square())
+                    delta = _tanh_slope(error, hidden[layer])
                     errors.insert(0, error)
                 deltas.insert(0, delta)
         ctx.relu, ctx.depth = relu, depth
@@ -201,8 +201,7 @@ class _Backward(Function):
             by_direction = torch.bmm(cotangents[2 * layer], deltas[layer])
             if not relu:
                 # d/dh (1 - h^2) = -2h acts on the product e * (V'h + W'r + c)
-                by_curvature = moved[layer - 1].mul_(errors[layer - 1]).mul_(hidden[layer]).mul_(-2.0)
-                by_direction = by_curvature + by_direction
+                by_direction.addcmul_(moved[layer - 1].mul_(errors[layer - 1]), hidden[layer], value=-2.0)
             to_hidden.append(by_direction)
         return (None, None, tangents[-1], *[None] * (depth - 1), None, *to_hidden, *to_weights)
 
@@ -223,7 +222,7 @@ def _tangents(
         elif relu:
             tangents.append(_mask_(moved, hidden[layer + 1]))
         else:
-            tangents.append(moved * (1.0 - hidden[layer + 1].square()))
+            tangents.append(_tanh_slope(moved, hidden[layer + 1]))
         moved_all.append(moved)
     return moved_all, tangents
 
@@ -238,3 +237,8 @@ def _outer(left: Tensor, right: Tensor) -> Tensor:
 def _mask_(values: Tensor, hidden: Tensor) -> Tensor:
     """Zero ``values`` in place where the rectifier was closed."""
     return torch.ops.aten.threshold_backward(values, hidden, 0, grad_input=values)
+
+
+def _tanh_slope(values: Tensor, hidden: Tensor) -> Tensor:
+    """``values`` (1 - h²) in one pass; h = tanh(.)."""
+    return torch.ops.aten.tanh_backward(values, hidden)

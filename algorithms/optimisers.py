@@ -62,3 +62,23 @@ class Adam:
             denominator = (second / (1.0 - beta2 ** (update + 1))).sqrt_().add_(settings.epsilon)
             new_params[name] = tensor - scale * first / denominator
         return new_params, new_memory
+
+
+class Sgd:
+    """Plain gradient descent, θ' = θ - lr g, with the interface of :class:`Adam`."""
+
+    def __init__(self, lr: float) -> None:
+        self._lr = lr
+
+    def init(self, params: Params) -> Params:
+        """A step count."""
+        return {"count": torch.zeros((), dtype=torch.int64)}
+
+    def annealing(self, update: int) -> float:
+        """The rate is constant."""
+        return 1.0
+
+    @torch.no_grad()
+    def step(self, params: Params, gradients: Params, memory: Params) -> tuple[Params, Params]:
+        """One update: (new parameters, new memory)."""
+        return gradient_step(params, gradients, self._lr, self._lr), {"count": memory["count"] + 1}

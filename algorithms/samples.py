@@ -22,6 +22,8 @@ class Samples(NamedTuple):
         observations [tasks, slots, observation_dim or 1], actions [tasks, slots, action_dim]
         advantages, returns [tasks, slots], weights [tasks, slots]: how often a slot enters the means; 1 or 0, or a
         count after :func:`condense`
+        rewards [tasks, slots]: None unless a learner keeps them
+        old_log_prob [tasks, slots]: under the policy that sampled; None unless a loss asks for it
     """
 
     observations: Tensor
@@ -29,10 +31,12 @@ class Samples(NamedTuple):
     advantages: Tensor
     returns: Tensor
     weights: Tensor
+    rewards: Tensor | None = None
+    old_log_prob: Tensor | None = None
 
     def slice_tasks(self, tasks: slice) -> Samples:
         """The same samples for some of the tasks."""
-        return Samples(*(tensor[tasks] for tensor in self))
+        return self._replace(**{name: tensor[tasks] for name, tensor in self._asdict().items() if tensor is not None})
 
 
 def flat_samples(trajectories: Trajectories, advantages: Tensor, returns: Tensor) -> Samples:
@@ -71,6 +75,7 @@ def condense(samples: Samples, num_observations: int, num_actions: int) -> Sampl
         advantages=summed(samples.advantages * samples.weights) / often,
         returns=summed(samples.returns * samples.weights) / often,
         weights=weights,
+        rewards=None if samples.rewards is None else summed(samples.rewards * samples.weights) / often,
     )
 
 
@@ -112,7 +117,7 @@ def fill_unused_slots(
         return fresh._replace(advantages=normalise(fresh.advantages, fresh.weights)), {}
     used = fresh.weights.bool()
     everything = torch.ones_like(fresh.weights)
-    content = {name: tensor for name, tensor in fresh._asdict().items() if name != "weights"}
+    content = {name: tensor for name, tensor in fresh._asdict().items() if name != "weights" and tensor is not None}
     if unused_slots == "zeros" or not shared_slots:
         # One buffer per task: empty at first.
         filled = {name: _overwrite(slots.get(name), tensor, used) for name, tensor in content.items()}

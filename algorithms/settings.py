@@ -14,6 +14,12 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(strict=False)]
 Betas = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], Field(strict=False)]
 Schedule = Literal["constant", "cosine"]
+SurrogateName = Literal["score_function", "lvc", "likelihood_ratio", "dice"]
+"""Inner objectives; see :mod:`algorithms.surrogates`."""
+BaselineName = Literal["linear_features", "linear_time", "none"]
+"""What is subtracted from returns; see :class:`algorithms.values.LinearBaseline`."""
+CreditName = Literal["none", "paper", "derived", "released"]
+"""Pre-update credits of formulation II; see :class:`algorithms.pre_update.PreUpdateCredit`."""
 
 
 def _require_period(schedule: Schedule, period: int | None, key: str, info: ValidationInfo) -> None:

@@ -1,40 +1,110 @@
-"""Inner and outer objectives as losses, one number per task."""
+"""Inner and outer objectives as losses: pure functions of log-probabilities, one number per task.
+
+All are means over the slots that count, of losses to descend. With π the policy whose parameters are differentiated,
+π_old the one that sampled, A_t the advantage and sg(.) the stop-gradient, all have the same first derivative where
+π = π_old; they differ in what a second derivative contains of
+
+    ∇²E[R] = H1 + H2 + H12 + H12ᵀ,   H1 = E Σ_t s_t s_tᵀ Q_t,   H2 = E Σ_t ∇²log π(a_t|s_t) Q_t,   H12 = E Σ_t s_t ∇Q_tᵀ
+
+with s_t = ∇log π(a_t|s_t)          (Rothfuss et al. 2019, eq. 6).
+
+    surrogate            second derivative contains
+    score_function       H2
+    lvc                  H1 + H2
+    likelihood_ratio     H1 + H2 where π = π_old, and stays valid where π has moved
+    dice                 H1 + H2 + H12 + H12ᵀ
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from algorithms.networks import Params
-from algorithms.policies import AnyPolicy, Distribution
 from algorithms.samples import Samples
+from algorithms.settings import SurrogateName
+
+Surrogate = Callable[[Tensor, Samples], Tensor]
+"""(log π(a_t|s_t) [tasks, slots], samples) -> loss [tasks], differentiable in the first."""
 
 
-def score_function(policy: AnyPolicy, params: Params, samples: Samples) -> Tensor:
+def score_function(log_prob: Tensor, samples: Samples) -> Tensor:
     """Policy-gradient loss of vanilla policy gradient, the "primitive" surrogate of the original MAML.
 
-        L(θ) = -mean_t log π_θ(a_t | s_t) A_t           (Finn et al. 2017, algorithm 3; the replication report, eq. 2.1)
+        L = -mean_t log π(a_t|s_t) A_t           (Finn et al. 2017, algorithm 3; Rothfuss et al. 2019, appendix B.3)
 
-    Its gradient estimates the policy gradient; its second derivative contains H2 only, because A_t and the sampling
-    distribution count as constants.
-
-    Shapes: returns [tasks]; the mean is over the slots that count.
+    Second derivative: H2 only, because A_t and the sampling distribution count as constants.
     """
-    log_prob = policy.log_prob(params, samples.observations, samples.actions)
     return -weighted_mean(log_prob * samples.advantages, samples.weights)
 
 
-def likelihood_ratio(policy: AnyPolicy, old: Distribution, new: Distribution, samples: Samples) -> Tensor:
-    """Loss of a policy on another one's samples.
+def lvc(log_prob: Tensor, samples: Samples) -> Tensor:
+    """Low-variance curvature.
 
-        L(θ) = -mean_t (π_θ(a_t | s_t) / π_old(a_t | s_t)) A_t          (Schulman et al. 2015, eq. 14)
+        L = -mean_t (π(a_t|s_t) / sg(π(a_t|s_t))) A_t           (Rothfuss et al. 2019, eq. 9)
 
-    Shapes: old, new: distributions over the samples' places; returns [tasks].
+    Second derivative: H1 + H2, because ∇²(π / sg π) = ∇²log π + s sᵀ. What an action does to later states is left out.
     """
-    densities = [policy.log_density(one, samples.observations, samples.actions) for one in (new, old)]
+    return -weighted_mean((log_prob - log_prob.detach()).exp() * samples.advantages, samples.weights)
+
+
+def likelihood_ratio(log_prob: Tensor, samples: Samples) -> Tensor:
+    """Loss of a policy on the samples of another one.
+
+        L = -mean_t (π(a_t|s_t) / π_old(a_t|s_t)) A_t       (Rothfuss et al. 2019, eq. 12; Schulman et al. 2015, eq. 14)
+
+    Second derivative: at π = π_old as :func:`lvc`. Needs ``samples.old_log_prob``.
+    """
+    return -weighted_mean(ratio(log_prob, samples) * samples.advantages, samples.weights)
+
+
+def clipped(log_prob: Tensor, samples: Samples, clip_ratio: float) -> Tensor:
+    """The likelihood ratio without a reward for moving further than ``clip_ratio`` (ε).
+
+        L = -mean_t min(ρ_t A_t, clip(ρ_t, 1 - ε, 1 + ε) A_t),   ρ_t = π(a_t|s_t) / π_old(a_t|s_t)
+        (Schulman et al. 2017, eq. 7; Rothfuss et al. 2019, eq. 11)
+
+    Not linear in A_t: samples that were put together by :func:`~algorithms.samples.condense` give another loss.
+    """
+    moved = ratio(log_prob, samples)
+    limited = moved.clamp(1.0 - clip_ratio, 1.0 + clip_ratio)
+    gained = torch.minimum(moved * samples.advantages, limited * samples.advantages)
+    return -weighted_mean(gained, samples.weights)
+
+
+def dice(log_prob: Tensor, samples: Samples, horizon: int) -> Tensor:
+    """The infinitely differentiable estimator, which follows an action's effect on everything after it.
+
+        L = -mean_t (M_t - M_{t-1}) A_t,   M_t = ∏_{u≤t} π(a_u|s_u) / sg(π(a_u|s_u)),   M_{-1} = 1
+        (Farquhar et al. 2019, eq. 14, undiscounted; with A_t = Σ_{u≥t} r_u it is -mean_t M_t r_t, Foerster et al. 2018,
+        Rothfuss et al. 2019, eq. 7)
+
+    Second derivative: everything, H1 + H2 + H12 + H12ᵀ in expectation, whatever baseline of the state is in A_t.
+    Differs from the released code of ProMP, which puts standardised rewards minus a baseline of time in place of r_t:
+    its first derivative is not that of the other surrogates; this one's is, to the bit of rounding.
+    A sample that does not count leaves the product as it is. The slots of a task are episodes of ``horizon`` steps.
+    """
+    tasks = log_prob.shape[0]
+    steps = torch.where(samples.weights > 0.0, log_prob, 0.0).view(tasks, -1, horizon).cumsum(-1)
+    magic = (steps - steps.detach()).exp()
+    before = torch.nn.functional.pad(magic[..., :-1], (1, 0), value=1.0)
+    return -weighted_mean((magic - before).flatten(1) * samples.advantages, samples.weights)
+
+
+def ratio(log_prob: Tensor, samples: Samples) -> Tensor:
+    """π(a_t|s_t) / π_old(a_t|s_t), 1 for slots that do not count; [tasks, slots]."""
+    assert samples.old_log_prob is not None
     # What was never sampled may become any number of times likelier: beyond all floats, where 0 times the ratio is NaN.
-    log_ratio = torch.where(samples.weights > 0.0, densities[0] - densities[1], 0.0)
-    return -weighted_mean(log_ratio.exp() * samples.advantages, samples.weights)
+    return torch.where(samples.weights > 0.0, log_prob - samples.old_log_prob, 0.0).exp()
+
+
+def surrogate(name: SurrogateName, horizon: int) -> Surrogate:
+    """The surrogate of a name, for episodes of ``horizon`` steps."""
+    if name == "dice":
+        return partial(dice, horizon=horizon)
+    return {"score_function": score_function, "lvc": lvc, "likelihood_ratio": likelihood_ratio}[name]
 
 
 def squared_error(values: Tensor, samples: Samples) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from algorithms.advantages import generalised_advantages, standardise
 from algorithms.networks import Params, init_mlp, layers, observed
 from algorithms.samples import Samples, blocks, fill_unused_slots, flat_samples, sum_by_key
-from algorithms.settings import BaselineMethodSettings, GradientMethodSettings
+from algorithms.settings import BaselineMethodSettings, BaselineName, GradientMethodSettings
 from algorithms.surrogates import squared_error
 from harness.api import Suite, Trajectories
 
@@ -82,10 +82,13 @@ class LinearBaseline:
 
     Source: Duan et al. 2016 (benchmark), supplement 2, as in the released code of Deleu et al. 2018: t counts from 0, a
     time-out is an end. Solved in float64, where the ridge suffices; the released code raises it after a failure.
+
+    ``kind``: ``linear_features`` as above; ``linear_time`` without s and s²; ``none``: V = 0.
     """
 
-    def __init__(self, settings: BaselineMethodSettings, suite: Suite) -> None:
+    def __init__(self, settings: BaselineMethodSettings, suite: Suite, kind: BaselineName = "linear_features") -> None:
         self._settings = settings
+        self._kind = kind
         self._table = suite.observation_table
 
     def init(self, rng: Generator) -> Params:
@@ -106,11 +109,11 @@ class LinearBaseline:
         returns = generalised_advantages(
             trajectories.rewards, torch.zeros_like(trajectories.rewards), last_value, valid, settings.discount, 1.0
         )[1]
-        values = self.values(trajectories, returns)
+        values = torch.zeros_like(returns) if self._kind == "none" else self.values(trajectories, returns)
         advantages = generalised_advantages(
             trajectories.rewards, values, last_value, valid, settings.discount, settings.gae_lambda
         )[0]
-        samples = flat_samples(trajectories, advantages, returns)
+        samples = flat_samples(trajectories, advantages, returns)._replace(rewards=trajectories.rewards.flatten(1, 2))
         if settings.standardise_advantages:
             samples = samples._replace(advantages=standardise(samples.advantages, samples.weights))
         return samples, {}
@@ -121,7 +124,7 @@ class LinearBaseline:
         horizon = returns.shape[-1]
         steps = torch.arange(horizon)
         if self._table is None:
-            features = _features(observations.double(), steps.expand(returns.shape)).flatten(1, 2)
+            features = self._features(observations.double(), steps.expand(returns.shape)).flatten(1, 2)
             coefficients = self._fit(features, weights.flatten(1, 2), returns.double().flatten(1, 2))
             return (features @ coefficients).view(returns.shape).to(returns.dtype)
         # Steps with the same observation and time share their features: one row for all of them.
@@ -130,7 +133,7 @@ class LinearBaseline:
         count = sum_by_key(weights.flatten(1, 2), key, rows * horizon)
         total = sum_by_key((returns * weights).flatten(1, 2), key, rows * horizon)
         each = self._table.double().unsqueeze(1).expand(rows, horizon, -1)
-        features = _features(each, steps.expand(rows, horizon)).flatten(0, 1).expand(len(key), -1, -1)
+        features = self._features(each, steps.expand(rows, horizon)).flatten(0, 1).expand(len(key), -1, -1)
         coefficients = self._fit(features, count, total / count.clamp(min=1.0))
         return (features @ coefficients).squeeze(-1).gather(1, key).view(returns.shape).to(returns.dtype)
 
@@ -140,9 +143,10 @@ class LinearBaseline:
         ridge = self._settings.baseline_ridge * torch.eye(features.shape[-1], dtype=features.dtype)
         return torch.linalg.solve(weighted @ features + ridge, weighted @ targets.unsqueeze(-1))
 
-
-def _features(observations: Tensor, steps: Tensor) -> Tensor:
-    """φ(s, t), [..., 2 observation_dim + 4]; observations [..., observation_dim], steps [...]."""
-    time = (steps.double() / 100.0).unsqueeze(-1)
-    powers = [time, time**2, time**3, torch.ones_like(time)]
-    return torch.cat([observations, observations**2, *powers], dim=-1)
+    def _features(self, observations: Tensor, steps: Tensor) -> Tensor:
+        """φ(s, t), [..., 2 observation_dim + 4] or [..., 4]; observations [..., observation_dim], steps [...]."""
+        time = (steps.double() / 100.0).unsqueeze(-1)
+        powers = [time, time**2, time**3, torch.ones_like(time)]
+        if self._kind == "linear_time":
+            return torch.cat(powers, dim=-1)
+        return torch.cat([observations, observations**2, *powers], dim=-1)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from algorithms import ALGORITHMS
 from algorithms.meta_learner import MetaLearner
+from algorithms.samples import per_task
 from harness.api import Declaration, MetaBatch, Params, State, Suite
 from harness.rollout import rollout
 from suites import SUITES
@@ -44,10 +45,10 @@ def make_learner() -> Callable[..., MetaLearner]:
 
 
 def double(values: Any) -> Any:
-    """A dictionary or a named tuple of tensors in float64."""
+    """A dictionary or a named tuple of tensors in float64; None stays None."""
     if isinstance(values, dict):
         return {name: tensor.double() for name, tensor in values.items()}
-    return type(values)(*(tensor.double() for tensor in values))
+    return type(values)(*(None if tensor is None else tensor.double() for tensor in values))
 
 
 @pytest.fixture(scope="session")
@@ -65,10 +66,16 @@ def collect() -> Callable[..., tuple[State, MetaBatch]]:
             noise = learner.policy.draw_noise(rng, tasks, episodes, suite.horizon)
             single = {name: tensor.float() for name, tensor in params.items()}
             trajectories = rollout(suite, learner.policy, single, goals, episodes, rng, noise)
-            return double(learner.prepare(single, trajectories, {}, shared_slots=False)[0])
+            samples = double(learner.prepare(single, trajectories, {}, shared_slots=False)[0])
+            if samples.old_log_prob is None:
+                return samples
+            # In float64 as well: a ratio that should be 1 is then 1 to its last digits.
+            dims = {name: tensor.dim() for name, tensor in initial.params.items()}
+            return samples._replace(old_log_prob=learner.log_prob(per_task(params, tasks, dims), samples))
 
         params: dict[str, Tensor] = double(initial.params)
-        state = State(params, double(initial.optimiser) | {"count": initial.optimiser["count"]})
+        counts = {name: tensor for name, tensor in initial.optimiser.items() if name == "count"}
+        state = State(params, double(initial.optimiser) | counts)
         adapted = {name: tensor.expand(tasks, *tensor.shape) for name, tensor in params.items()}
         pre_update = []
         for _ in range(learner.adaptation_rounds):

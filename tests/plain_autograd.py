@@ -38,10 +38,10 @@ def build(registry, name, *arguments, **settings):
 
 
 def double(values):
-    """A dictionary or named tuple of tensors with float64 where there are floats."""
+    """A dictionary or named tuple of tensors with float64 where there are floats; None stays None."""
 
     def cast(tensor):
-        return tensor.double() if tensor.is_floating_point() else tensor
+        return tensor.double() if tensor is not None and tensor.is_floating_point() else tensor
 
     if isinstance(values, dict):
         return {name: cast(tensor) for name, tensor in values.items()}
@@ -59,7 +59,15 @@ def collected(suite_name, method, tasks=3, episodes=9, seed=0, cast=double, **se
         single = {name: tensor.float() for name, tensor in given.items()}
         noise = learner.policy.draw_noise(rng, tasks, episodes, suite.horizon)
         trajectories = rollout(suite, learner.policy, single, drawn, episodes, rng, noise)
-        return cast(learner.prepare(single, trajectories, {}, shared_slots=False)[0])
+        samples = cast(learner.prepare(single, trajectories, {}, shared_slots=False)[0])
+        if samples.old_log_prob is None:
+            return samples
+        # In the same precision: a ratio that should be 1 is then 1 to its last digits.
+        every = {
+            name: one if one.dim() > params[name].dim() else one.expand(tasks, *one.shape)
+            for name, one in given.items()
+        }
+        return samples._replace(old_log_prob=learner.log_prob(every, samples))
 
     adapted, current = {name: tensor.expand(tasks, *tensor.shape) for name, tensor in params.items()}, params
     pre_update = []

@@ -50,7 +50,7 @@ def test_gradient_and_metric_equal_central_differences_of_what_the_line_search_m
     geometry, start = PostUpdateGeometry(learner, params, data, through_adaptation=True), flatten(params)
 
     def measured(move):
-        return learner.outer._loss_and_kl(learner, unflatten(start + move, params), data)
+        return learner.outer._loss_and_kl(learner, unflatten(start + move, params), data, None)
 
     assert measured(0.0 * start)[1] == pytest.approx(0.0, abs=1e-15)
     for seed in (1, 2):
@@ -73,7 +73,7 @@ def test_the_line_search_measures_what_plain_operations_measure(suite_name, adap
     }
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in moved.items()}
     plain = [float(one.detach()) for one in plain_loss_and_kl(learner, leaves, data)]
-    loss, divergence = learner.outer._loss_and_kl(learner, moved, data)
+    loss, divergence = learner.outer._loss_and_kl(learner, moved, data, None)
     assert (loss, divergence) == pytest.approx(plain, rel=1e-9)
     assert divergence > 1e-4
 

@@ -199,9 +199,9 @@ def test_permuting_the_tasks_leaves_the_meta_gradient(setting, name):
     learner, params, data = setting(name, tasks=5, unused_slots="excluded")
     order = torch.tensor([4, 2, 0, 3, 1])
     permuted = MetaBatch(
-        tuple(Samples(*(tensor[order] for tensor in samples)) for samples in data.pre_update),
+        tuple(samples.slice_tasks(order) for samples in data.pre_update),
         {key: tensor[order] for key, tensor in data.adapted.items()},
-        Samples(*(tensor[order] for tensor in data.post_update)),
+        data.post_update.slice_tasks(order),
     )
     assert distance(METHODS[name](learner, params, permuted), METHODS[name](learner, params, data)) < 1e-6
 
@@ -214,7 +214,8 @@ def test_samples_that_do_not_count_have_no_part_in_the_meta_gradient(setting, na
         size = (samples.weights.shape[0], 4)
         rubbish = [torch.full((*size, *tensor.shape[2:]), 7.0, dtype=tensor.dtype) for tensor in samples[:4]]
         rubbish.append(torch.zeros(size, dtype=torch.float64))
-        return Samples(*(torch.cat([one, extra], 1) for one, extra in zip(samples, rubbish, strict=True)))
+        fields = [tensor for tensor in samples if tensor is not None]
+        return Samples(*(torch.cat([one, extra], 1) for one, extra in zip(fields, rubbish, strict=True)))
 
     padded = MetaBatch(tuple(map(with_rubbish, data.pre_update)), data.adapted, with_rubbish(data.post_update))
     assert distance(METHODS[name](learner, params, padded), METHODS[name](learner, params, data)) < 1e-12

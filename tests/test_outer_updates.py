@@ -73,7 +73,7 @@ def test_a_method_steps_by_its_own_gradient_and_metric(suite_name, method, throu
         geometry = PostUpdateGeometry(learner, params, data, through_adaptation=own)
 
         def trial(given):
-            return learner.outer._loss_and_kl(learner, given, data)
+            return learner.outer._loss_and_kl(learner, given, data, None)
 
         settings = trust_region(cg_iterations=4, cg_damping=1e-5)
         steps.append(trust_region_step(params, geometry.gradient(), geometry.fisher_product, trial, settings)[0])
@@ -151,9 +151,9 @@ def test_permuting_the_tasks_leaves_the_update(method):
     learner, params, data = collected("tabular_mdp", method, tasks=5, cg_iterations=4)
     order = torch.tensor([4, 2, 0, 3, 1])
     permuted = MetaBatch(
-        tuple(type(samples)(*(tensor[order] for tensor in samples)) for samples in data.pre_update),
+        tuple(samples.slice_tasks(order) for samples in data.pre_update),
         {name: tensor[order] for name, tensor in data.adapted.items()},
-        type(data.post_update)(*(tensor[order] for tensor in data.post_update)),
+        data.post_update.slice_tasks(order),
     )
     assert distance(updated(learner, params, permuted)[0], updated(learner, params, data)[0]) < 1e-10
 
@@ -188,11 +188,11 @@ def test_with_input_0_and_zero_biases_maml_and_fomaml_are_one_method_on_bandits(
 
 def test_what_was_never_sampled_may_become_any_number_of_times_likelier():
     """An empty slot of condensed samples has weight zero, however large its ratio is."""
-    learner, _, data = collected("bandits", "pretrained_trpo")
+    _, _, data = collected("bandits", "pretrained_trpo")
     samples = data.post_update._replace(weights=torch.tensor([[2.0, 0.0, 2.0, 0.0]] * 3, dtype=torch.float64))
-    old = torch.tensor([0.5, 0.0, 0.5, 0.0], dtype=torch.float64).log().clamp(min=-1e4).expand(3, 1, 4)
-    new = torch.full((3, 1, 4), 0.25, dtype=torch.float64).log().requires_grad_()
-    loss = likelihood_ratio(learner.policy, (old,), (new,), samples)
+    old = torch.tensor([0.5, 0.0, 0.5, 0.0], dtype=torch.float64).log().clamp(min=-1e4).expand(3, 4)
+    new = torch.full((3, 4), 0.25, dtype=torch.float64).log().requires_grad_()
+    loss = likelihood_ratio(new, samples._replace(old_log_prob=old))
     expected = -0.5 * (samples.advantages[:, 0] + samples.advantages[:, 2]) / 2
     torch.testing.assert_close(loss, expected)
     assert torch.autograd.grad(loss.sum(), new)[0].isfinite().all()

@@ -340,12 +340,12 @@ def every_action(advantages):
 
 
 def score(policy, params, samples):
-    return score_function(policy, params, samples)
+    return score_function(policy.log_prob(params, samples.observations, samples.actions), samples)
 
 
 def ratio(policy, params, samples):
-    new = policy.distribution(params, samples.observations)
-    return likelihood_ratio(policy, tuple(part.detach() for part in new), new, samples)
+    new = policy.log_prob(params, samples.observations, samples.actions)
+    return likelihood_ratio(new, samples._replace(old_log_prob=new.detach()))
 
 
 def expected_derivatives(surrogate, advantages):
@@ -410,7 +410,7 @@ def test_through_one_step_maml_is_fomaml_exactly_where_advantages_have_mean_zero
     rate = 0.7
 
     def loss(given, data):
-        return score_function(policy, given, data)
+        return score(policy, given, data)
 
     def adaptation(given, data):
         gradients = torch.autograd.grad(loss(given, data).sum(), list(given.values()), create_graph=True)

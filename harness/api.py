@@ -18,7 +18,7 @@ torch, so that a study can be read and its state shown without it.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -131,6 +131,12 @@ class Suite(Protocol):
         depend on the number of ``episodes`` that a learner has.
         """
 
+    def measures(self, tasks: Tasks, trajectories: Trajectories) -> dict[str, Tensor]:
+        """What the episodes of each task say beyond their return, {name: [tasks]} in float64; {} if nothing."""
+
+    def paths(self, trajectories: Trajectories) -> Tensor | None:
+        """Where the agent was, [tasks, episodes, horizon + 1, 2]; None where it does not move in a plane."""
+
 
 class Policy(Protocol):
     """A distribution over actions. ``memory`` is what it carries from step to step, None for feed-forward ones.
@@ -235,19 +241,24 @@ class Declaration:
     """A registry entry: name, version, the schema of its settings, and where the implementation is.
 
     ``version`` goes up whenever a change moves numbers: older records then no longer count.
-    ``build`` is ``"module:function"``, imported only when a run starts, so that reading a study needs no torch.
+    ``build`` is ``"module:function"``, imported only when a run starts, so that reading a study needs no torch; or the
+    function itself, in a file that is not a module anybody could import.
     ``provides``: what a suite has that not every suite has. ``requires``: what an algorithm needs of a suite.
+    ``origin``: None for this project's own; else set by :mod:`harness.extensions`, never by who declares.
     """
 
     name: str
     version: int
     settings: type[Settings]
-    build: str
+    build: str | Callable[..., Any]
     provides: frozenset[str] = frozenset()
     requires: frozenset[str] = frozenset()
+    origin: str | None = None
 
     def load(self) -> Any:
         """Import the implementation and return its factory."""
+        if callable(self.build):
+            return self.build
         module, _, attribute = self.build.partition(":")
         return getattr(importlib.import_module(module), attribute)
 

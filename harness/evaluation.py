@@ -22,11 +22,20 @@ class Measurement(NamedTuple):
     Shapes:
         returns: [updates + 1, tasks, episodes], undiscounted return after 0, 1, ... updates
         lengths: [updates + 1, tasks, episodes], steps per episode
+        measures: what the suite measures beyond the return, {name: [updates + 1, tasks]}
+        paths: where the agent was in the first :data:`DRAWN_TASKS` tasks and :data:`DRAWN_EPISODES` episodes,
+            [updates + 1, tasks, episodes, horizon + 1, 2]; None where it does not move in a plane
     """
 
     protocol: str
     returns: Tensor
     lengths: Tensor
+    measures: dict[str, Tensor]
+    paths: Tensor | None
+
+
+DRAWN_TASKS, DRAWN_EPISODES = 4, 5
+"""How much of a meta-test is kept for drawing."""
 
 
 def evaluate(
@@ -63,7 +72,7 @@ def _measure(
     current = {key: tensor.expand(count, *tensor.shape).clone() for key, tensor in params.items()}
     moments, memory = rule.init(current), None
     slots: Params = {}
-    returns, lengths = [], []
+    returns, lengths, measured, paths = [], [], [], []
     for update in range(protocol.updates + 1):
         noise = algorithm.policy.draw_noise(noise_rng, 1 if evaluation.shared_noise else count, episodes, suite.horizon)
         trajectories, memory = simulate(
@@ -71,7 +80,12 @@ def _measure(
         )
         returns.append(trajectories.episode_returns())
         lengths.append(trajectories.lengths())
+        measured.append(suite.measures(tasks, trajectories))
+        if (positions := suite.paths(trajectories)) is not None:
+            paths.append(positions[:DRAWN_TASKS, :DRAWN_EPISODES])
         if update < protocol.updates:
             samples, slots = algorithm.prepare(current, trajectories, slots, shared_slots=False)
             current, moments = rule.update(current, moments, samples)
-    return Measurement(name, torch.stack(returns), torch.stack(lengths))
+    measures = {key: torch.stack([step[key] for step in measured]) for key in measured[0]}
+    drawn = torch.stack(paths) if paths else None
+    return Measurement(name, torch.stack(returns), torch.stack(lengths), measures, drawn)

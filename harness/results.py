@@ -34,6 +34,8 @@ class RunDirectory:
         self.spec = folder / "spec.json"
         self.returns = folder / "returns.parquet"
         self.references = folder / "references.parquet"
+        self.measures = folder / "measures.parquet"
+        self.paths = folder / "paths.parquet"
         self.curves = folder / "curves.parquet"
         self.manifest = folder / "manifest.json"
         self.failure = folder / "FAILED.json"
@@ -68,8 +70,8 @@ class RunDirectory:
 
     def evidence(self) -> Iterator[Path]:
         """The files that a finished run has."""
-        paths = (self.spec, self.returns, self.references, self.curves, self.manifest)
-        return (path for path in paths if path.exists())
+        tables = (self.returns, self.references, self.measures, self.paths, self.curves)
+        return (path for path in (self.spec, *tables, self.manifest) if path.exists())
 
     def newest_checkpoint(self) -> Iterator[Path]:
         """The files of the newest checkpoint: tensors, then their JSON."""
@@ -160,15 +162,64 @@ RETURNS_SCHEMA = {
 }
 
 
-def references_table(references: dict[str, Tensor]) -> pyarrow.Table:
-    """One row per meta-test task and name of what is known exactly about it; see ``Suite.references``."""
+def measures_table(measurements: list[Measurement]) -> pyarrow.Table | None:
+    """One row per protocol, adaptation step, meta-test task and name; None where the suite measures nothing.
+
+    Columns: protocol, step, task, name, value; see ``Suite.measures``.
+    """
+    rows = [
+        (measurement.protocol, step, task, name, value)
+        for measurement in measurements
+        for name in sorted(measurement.measures)
+        for step, of_tasks in enumerate(measurement.measures[name].tolist())
+        for task, value in enumerate(of_tasks)
+    ]
+    return _table(MEASURES_SCHEMA, rows) if rows else None
+
+
+MEASURES_SCHEMA = {"protocol": "string", "step": "int32", "task": "int32", "name": "string", "value": "float64"}
+
+
+def paths_table(measurements: list[Measurement]) -> pyarrow.Table | None:
+    """One row per protocol, adaptation step, task, episode and time; None where nothing moves in a plane.
+
+    Columns: protocol, step, task, episode, time (steps since the start), x, y (suite units).
+    """
+    rows = [
+        (measurement.protocol, step, task, episode, time, x, y)
+        for measurement in measurements
+        if measurement.paths is not None
+        for step, of_tasks in enumerate(measurement.paths.tolist())
+        for task, of_episodes in enumerate(of_tasks)
+        for episode, positions in enumerate(of_episodes)
+        for time, (x, y) in enumerate(positions)
+    ]
+    return _table(PATHS_SCHEMA, rows) if rows else None
+
+
+PATHS_SCHEMA = {
+    "protocol": "string",
+    "step": "int32",
+    "task": "int32",
+    "episode": "int32",
+    "time": "int32",
+    "x": "float32",
+    "y": "float32",
+}
+
+
+def _table(schema: dict[str, str], rows: list[tuple[Any, ...]]) -> pyarrow.Table:
     import pyarrow
 
+    columns = dict(zip(schema, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(schema, ())
+    types = pyarrow.schema([(name, getattr(pyarrow, kind)()) for name, kind in schema.items()])
+    return pyarrow.table(columns, schema=types)
+
+
+def references_table(references: dict[str, Tensor]) -> pyarrow.Table:
+    """One row per meta-test task and name of what is known exactly about it; see ``Suite.references``."""
     rows = [(task, name, value) for name in sorted(references) for task, value in enumerate(references[name].tolist())]
-    names = ("task", "name", "value")
-    columns = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(names, ())
-    types = (pyarrow.int32(), pyarrow.string(), pyarrow.float64())
-    return pyarrow.table(columns, schema=pyarrow.schema(list(zip(names, types, strict=True))))
+    return _table({"task": "int32", "name": "string", "value": "float64"}, rows)
 
 
 def curves_table(curves: dict[str, list[float]]) -> pyarrow.Table:

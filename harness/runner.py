@@ -17,7 +17,14 @@ from harness.api import Algorithm, MetaBatch, Metrics, Params, Settings, State, 
 from harness.checkpoint import Groups, newest_checkpoint, save_checkpoint
 from harness.evaluation import evaluate, meta_test_tasks
 from harness.files import write_json
-from harness.results import RunDirectory, curves_table, references_table, returns_table
+from harness.results import (
+    RunDirectory,
+    curves_table,
+    measures_table,
+    paths_table,
+    references_table,
+    returns_table,
+)
 from harness.rollout import rollout
 from harness.spec import RunSpec
 from harness.streams import Streams
@@ -185,7 +192,7 @@ def run(
     """Execute one run in its folder and return ``done`` or ``diverged``.
 
     Leaves ``spec.json``, ``returns.parquet``, ``references.parquet``, ``curves.parquet``, ``manifest.json``,
-    checkpoints, and last ``DONE.json``.
+    ``measures.parquet`` and ``paths.parquet`` where the suite has any, checkpoints, and last ``DONE.json``.
     ``provenance`` goes into the manifest. The number of threads of this process becomes the spec's.
     """
     torch.set_num_threads(spec.budget.threads)
@@ -203,6 +210,12 @@ def run(
         directory.write_table(directory.returns, returns_table(measurements))
         known = suite.references(meta_test_tasks(suite, spec.evaluation), spec.evaluation.episodes_per_task)
         directory.write_table(directory.references, references_table(known))
+        for path, table in (
+            (directory.measures, measures_table(measurements)),
+            (directory.paths, paths_table(measurements)),
+        ):
+            if table is not None:
+                directory.write_table(path, table)
     except Diverged as divergence:
         status, reason = "diverged", str(divergence)
     directory.write_table(directory.curves, curves_table(training.curves))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from harness.api import Tasks, Transition
+from harness.api import Tasks, Trajectories, Transition
 from suites.bandits import BanditSettings
 from suites.bandits.gittins import gittins_table
 from suites.bandits.optima import EXACT_PULLS, balanced_exploration_return, bayes_optimal_return, expected_best_mean
@@ -71,3 +71,11 @@ class Bandits:
         if episodes <= EXACT_PULLS:
             known["bayes_optimal_return"] = bayes_optimal_return(episodes, arms) / episodes
         return {"optimal_return": best} | {name: torch.full_like(best, value) for name, value in known.items()}
+
+    def measures(self, tasks: Tasks, trajectories: Trajectories) -> dict[str, Tensor]:
+        """Nothing beyond the return."""
+        return {}
+
+    def paths(self, trajectories: Trajectories) -> None:
+        """Nothing moves in a plane."""
+        return None

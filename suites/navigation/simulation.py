@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from harness.api import Tasks, Transition
+from harness.api import Tasks, Trajectories, Transition
 from suites.navigation import NavigationSettings
 
 
@@ -80,6 +80,14 @@ class Navigation:
             position = position + (goal - position).clamp(-scale, scale)
             total -= torch.linalg.vector_norm(goal - position, dim=-1)
         return {"optimal_return": total}
+
+    def measures(self, tasks: Tasks, trajectories: Trajectories) -> dict[str, Tensor]:
+        """Nothing beyond the return."""
+        return {}
+
+    def paths(self, trajectories: Trajectories) -> None:
+        """Not recorded."""
+        return None
 
     def _observe(self, tasks: Tasks, position: Tensor) -> Tensor:
         if not self.settings.observe_goal:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from harness.api import Tasks, Transition
+from harness.api import Tasks, Trajectories, Transition
 from suites.tabular_mdp import TabularMDPSettings
+from suites.tabular_mdp.exact import ExactMDPs, LogPolicy
 from suites.tabular_mdp.planning import finite_horizon_plan, policy_values, value_iteration
 
 STATIONARY_DISCOUNT = 0.95
@@ -73,6 +74,12 @@ class TabularMDP:
         """
         return finite_horizon_plan(transition, reward, self.horizon, ties=ties)[1]
 
+    def exact(self, tasks: Tasks, log_policy: LogPolicy) -> ExactMDPs:
+        """Expected returns on the tables of these tasks, and their derivatives, without sampling; in float64."""
+        transition = tasks["transition"].double()
+        transition = transition / transition.sum(-1, keepdim=True)
+        return ExactMDPs(transition, tasks["reward"].double(), self.horizon, log_policy)
+
     def references(self, tasks: Tasks, episodes: int) -> dict[str, Tensor]:
         """Exact expected returns per episode from state 0, in float64.
 
@@ -92,3 +99,11 @@ class TabularMDP:
         uniform = torch.full_like(reward, 1.0 / self.num_actions)
         known["random_return"] = policy_values(transition, reward, uniform, self.horizon)
         return {name: values[..., 0] for name, values in known.items()}
+
+    def measures(self, tasks: Tasks, trajectories: Trajectories) -> dict[str, Tensor]:
+        """Nothing beyond the return."""
+        return {}
+
+    def paths(self, trajectories: Trajectories) -> None:
+        """Nothing moves in a plane."""
+        return None

@@ -7,13 +7,14 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from algorithms import ALGORITHMS, RULES
 from harness.api import Registries
+from harness.command_line import Handler, command_parser
 from harness.errors import UserError
+from harness.extensions import with_installed
 from harness.plan import Plan, require_runs
 from harness.spec import PlannedRun
 from harness.study import Study, find_study, parse_seeds, read_study, study_files
@@ -22,10 +23,13 @@ from harness.worker import Job, Outcome, Report, work
 from suites import SUITES
 
 REGISTRIES = Registries(suites=SUITES, algorithms=ALGORITHMS, rules=RULES)
-Handler = Callable[[argparse.Namespace], int]
+EXTENDED = with_installed(REGISTRIES)
+"""What a user's own study may name. The project's studies know the project's names only: nothing that anybody installs
+can change or break them."""
 PROJECT = Path(__file__).resolve().parent.parent
 SUITES_FOLDER = PROJECT / "suites"
 EVIDENCE_FOLDER = PROJECT / "reports" / "evidence"
+AUDIT = SUITES_FOLDER / "tabular_mdp" / "audits" / "estimators.yaml"
 
 
 def execute(job: Job, report: Report) -> Outcome:
@@ -103,16 +107,18 @@ def print_table(options: argparse.Namespace) -> int:
     from reports.export import read_evidence
     from reports.markdown import markdown
 
-    study = read_study(find_study(options.study, SUITES_FOLDER), "paper", REGISTRIES)
+    study = _read(find_study(options.study, SUITES_FOLDER), "paper")
     evidence = read_evidence(Path(options.evidence or EVIDENCE_FOLDER / f"{study.file.study}.csv"))
     print(markdown(evidence, _published(study), study.file.study, list(study.file.methods)), end="")
     return 0
 
 
 def _published(study: Study) -> Any:
-    """The printed numbers for the study's suite."""
-    from reports.published import load_published
+    """The printed numbers for the study's suite; a suite from outside the project has none."""
+    from reports.published import load_published, nothing_published
 
+    if study.file.suite not in SUITES:
+        return nothing_published()
     return load_published(SUITES_FOLDER / study.file.suite / "published.yaml")
 
 
@@ -139,7 +145,8 @@ def _companions(study: Study, options: argparse.Namespace) -> list[tuple[Any, An
 
 def _companion(options: argparse.Namespace, name: str) -> argparse.Namespace:
     """The same options for another study, with its own seeds."""
-    return argparse.Namespace(**vars(options) | {"study": name, "seeds": None})
+    given = {key: value for key, value in vars(options).items() if key != "read"}
+    return argparse.Namespace(**given | {"study": name, "seeds": None})
 
 
 def _study_info(study: Study, options: argparse.Namespace) -> Any:
@@ -191,9 +198,17 @@ def show_status(options: argparse.Namespace) -> int:
 def list_studies(options: argparse.Namespace) -> int:
     """All studies that come with the project."""
     for name, path in study_files(SUITES_FOLDER).items():
-        study = read_study(path, options.scale, REGISTRIES)
+        study = _read(path, options.scale)
         print(f"{name:<20} {study.file.title}  ({len(study.plan())} runs, {path})")
     return 0
+
+
+def audit_estimators(options: argparse.Namespace) -> int:
+    """Measure every meta-gradient estimator against the exact meta-gradient."""
+    from harness.audit_command import evidence_folder, run_audit
+
+    evidence = evidence_folder(options.export, options.scale, EVIDENCE_FOLDER)
+    return run_audit(AUDIT, options.scale, REGISTRIES, Path(options.results), evidence, _command())
 
 
 def start_ui(options: argparse.Namespace) -> int:
@@ -211,8 +226,17 @@ def start_ui(options: argparse.Namespace) -> int:
     os.execv(sys.executable, command)
 
 
+def _read(path: Path, scale: str) -> Study:
+    ours = path.resolve().is_relative_to(SUITES_FOLDER)
+    return read_study(path, scale, REGISTRIES if ours else EXTENDED)
+
+
 def _study(options: argparse.Namespace) -> Study:
-    return read_study(find_study(options.study, SUITES_FOLDER), options.scale, REGISTRIES)
+    """The study that was asked for, read once: its files may be edited while it runs."""
+    if "read" not in options:
+        options.read = _read(find_study(options.study, SUITES_FOLDER), options.scale)
+    study: Study = options.read
+    return study
 
 
 def _runs(study: Study, options: argparse.Namespace) -> list[PlannedRun]:
@@ -234,54 +258,16 @@ def _command() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def _positive(text: str, most: int = 10**6) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= most:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
-    return int(text)
-
-
-def _port(text: str) -> int:
-    return _positive(text, 65_535)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="metarepro",
-        description="Rerun published meta-RL experiments and say what replicates.",
-        epilog="example: metarepro reproduce navigation --seeds 0-4",
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    shared: dict[str, dict[str, Any]] = {
-        "study": {"nargs": "?", "default": "navigation", "help": "a study's name or file (default: navigation)"},
-        "--scale": {"default": "paper", "help": "a size that the study names, such as paper or smoke (default: paper)"},
-        "--seeds": {"help": "training seeds, such as 0-4 or 0,2,7 (default: the study's own)"},
-        "--results": {"default": "results", "help": "folder for all results (default: results)"},
-        "--tracking-uri": {"help": "MLflow store (default: MLFLOW_TRACKING_URI, else SQLite in the results folder)"},
+    handlers: dict[str, Handler] = {
+        "reproduce": reproduce,
+        "run": run_study,
+        "report": write_report,
+        "export": export_evidence,
+        "table": print_table,
+        "status": show_status,
+        "list": list_studies,
+        "estimators": audit_estimators,
+        "ui": start_ui,
     }
-
-    def add(name: str, handler: Handler, text: str, example: str, *arguments: str) -> argparse.ArgumentParser:
-        epilog = f"example: metarepro {name} {example}".rstrip()
-        command = commands.add_parser(name, help=text, description=text, epilog=epilog)
-        command.set_defaults(handler=handler)
-        for argument in arguments:
-            command.add_argument(argument, **shared[argument])
-        return command
-
-    whole = tuple(shared)
-    both = add(
-        "reproduce", reproduce, "run what is missing of a study, write its page", "navigation --seeds 0-4", *whole
-    )
-    run = add("run", run_study, "run what is missing of a study", "navigation --seeds 0-4 --workers 2", *whole)
-    for command in (both, run):
-        cores = os.cpu_count() or 1
-        command.add_argument("--workers", type=_positive, default=cores, help="runs side by side (default: cores)")
-    add("report", write_report, "write the report page of a study from its records", "navigation", *whole)
-    export = add("export", export_evidence, "write the evidence of a study as CSV", "navigation --seeds 0-19", *whole)
-    export.add_argument("--to", help="folder (default: reports/evidence of the project, at paper scale)")
-    table = add("table", print_table, "print a study's headline table in Markdown", "navigation", "study")
-    table.add_argument("--evidence", help="evidence file (default: the committed one)")
-    add("status", show_status, "list the runs of a study and their states", "navigation", *whole[:4])
-    add("list", list_studies, "list the studies", "", "--scale")
-    ui = add("ui", start_ui, "open MLflow on 127.0.0.1", "--port 5000", "--results", "--tracking-uri")
-    ui.add_argument("--port", type=_port, default=5000, help="port (default: 5000)")
-    return parser
+    return command_parser(handlers)

@@ -20,6 +20,7 @@ def flatten(data: Any, prefix: str = "") -> dict[str, str]:
 def tags_of(planned: PlannedRun, provenance: dict[str, Any]) -> dict[str, str]:
     """The tags of a run's record: what a reader of the store filters by."""
     spec = planned.spec
+    parts = {"suite": spec.suite.origin, "algorithm": spec.algorithm.origin}
     return {
         "kind": "run",
         "status": "running",
@@ -35,6 +36,7 @@ def tags_of(planned: PlannedRun, provenance: dict[str, Any]) -> dict[str, str]:
         "seed": str(spec.seed),
         "code_version": str(provenance["code_version"]),
         "dirty": str(provenance["dirty"]).lower(),
+        **{f"{part}_origin": origin for part, origin in parts.items() if origin is not None},
     }
 
 

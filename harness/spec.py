@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from harness.api import Settings
 
@@ -24,6 +24,16 @@ class Component(Settings):
     name: str
     version: Annotated[int, Field(ge=1)]
     settings: dict[str, Any]
+    origin: str | None = None
+    """Whose code it is if not this project's: the checksum of a user's file, or the name of an installed package."""
+
+    @model_serializer(mode="wrap")
+    def _as_before_where_it_is_ours(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # The canonical JSON of what has no origin must stay what it was: run_ids hash it.
+        data: dict[str, Any] = handler(self)
+        if self.origin is None:
+            data.pop("origin", None)
+        return data
 
 
 class Budget(Settings):
@@ -75,14 +85,28 @@ class RunSpec(Settings):
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
 
 
+class SourceFile(Settings):
+    """A user's Python file as it was read: ``name`` as the study has it, ``path`` where it was."""
+
+    name: str
+    path: str
+    text: str
+
+    @property
+    def origin(self) -> str:
+        """``sha256:...`` of its bytes; see :attr:`Component.origin`."""
+        return f"sha256:{hashlib.sha256(self.text.encode()).hexdigest()}"
+
+
 class PlannedRun(Settings):
-    """A run as a study names it: the label under which its method appears, and its spec."""
+    """A run as a study names it: the label under which its method appears, its spec, and the files it executes."""
 
     study: str
     setting: str
     scale: str
     method: str
     spec: RunSpec
+    files: tuple[SourceFile, ...] = ()
 
     @property
     def title(self) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
 from harness.api import Declaration, Registries
-from harness.errors import UserError
+from harness.errors import UserError, located
+from harness.extensions import Kind, OwnFiles, guarding
 from harness.spec import Budget, Component, Evaluation, PlannedRun, Protocol, RunSpec
 from harness.study_file import ProtocolEntry, StudyFile
 from harness.validation import holds, nearest, validated
@@ -46,8 +47,9 @@ class Study:
         data = merge(source.data, _of_what_is_there(patch, source.data))
         self.file: StudyFile = validated(StudyFile, data, source, locate)
         self.seeds = parse_seeds(self.file.seeds, source.where(locate(("seeds",))))
+        self._own_files = OwnFiles()
         self._cells = [
-            _Cell(name, self._cell_source(source, data, name, locate), registries)
+            _Cell(name, self._cell_source(source, data, name, locate), registries, self._own_files)
             for name in self.file.settings_and_columns()
         ]
         self.plan(self.seeds[:1])  # refuse a bad setting now, not in the middle of the grid
@@ -85,7 +87,10 @@ class Study:
 
     def _planned(self, cell: _Cell, label: str, seed: int) -> PlannedRun:
         spec = cell.spec(label, seed)
-        return PlannedRun(study=self.file.study, setting=cell.name, scale=self.scale, method=label, spec=spec)
+        files = self._own_files.of(spec)
+        return PlannedRun(
+            study=self.file.study, setting=cell.name, scale=self.scale, method=label, spec=spec, files=files
+        )
 
 
 def _of_what_is_there(patch: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
@@ -108,10 +113,13 @@ def _of_what_is_there(patch: dict[str, Any], data: dict[str, Any]) -> dict[str, 
 class _Cell:
     """One setting of a study: its file as it stands with the setting's changes, and the specs that follow."""
 
-    def __init__(self, name: str, source: tuple[Source, dict[str, Any], Any], registries: Registries) -> None:
+    def __init__(
+        self, name: str, source: tuple[Source, dict[str, Any], Any], registries: Registries, own_files: OwnFiles
+    ) -> None:
         self.name = name
         self._source, data, self._locate = source
         self._registries = registries
+        self._own_files = own_files
         self.file: StudyFile = validated(StudyFile, data, self._source, self._locate)
         self.own_seeds = {
             label: parse_seeds(entry.seeds, self._where(("methods", label, "seeds")))
@@ -131,8 +139,8 @@ class _Cell:
             Budget, [Layer(("budget",), file.budget.model_dump()), Layer((*method, "budget"), entry.budget)]
         )
         suite_layers = [Layer(("settings",), file.settings), Layer((*method, "settings"), entry.settings)]
-        suite = self._declared("suite", self._registries.suites, file.suite, ("suite",))
-        algorithm = self._declared("algorithm", self._registries.algorithms, entry.algorithm, (*method, "algorithm"))
+        suite = self._declared("suite", file.suite, ("suite",), file.suite_module, ("suite_module",))
+        algorithm = self._algorithm(label)
         if lacking := sorted(algorithm.requires - suite.provides):
             where = self._where((*method, "algorithm"))
             raise UserError(f"{where}: algorithm {algorithm.name!r} needs {lacking[0]}, suite {suite.name!r} has none")
@@ -158,23 +166,34 @@ class _Cell:
 
     def _shared_hyperparameters(self, algorithm: Declaration) -> dict[str, Any]:
         """The study's hyperparameters, of which a method takes those that it has; every key must be some method's."""
-        known = {
-            key
-            for entry in self.file.methods.values()
-            if entry.algorithm in self._registries.algorithms
-            for key in self._registries.algorithms[entry.algorithm].settings.model_fields
-        }
+        known = {key for label in self.file.methods for key in self._algorithm(label).settings.model_fields}
         mine = algorithm.settings.model_fields
         return {key: value for key, value in self.file.hyperparameters.items() if key in mine or key not in known}
 
-    def _declared(self, kind: str, registry: Mapping[str, Declaration], name: str, location: Location) -> Declaration:
-        if name not in registry:
-            raise UserError(f"{self._where(location)}: unknown {kind} {name!r}{nearest(name, registry)}")
-        return registry[name]
+    def _algorithm(self, label: str) -> Declaration:
+        entry, method = self.file.methods[label], ("methods", label)
+        return self._declared("algorithm", entry.algorithm, (*method, "algorithm"), entry.module, (*method, "module"))
+
+    def _declared(
+        self, kind: Kind, name: str, name_at: Location, module: str | None, module_at: Location
+    ) -> Declaration:
+        """The declaration of a name: from the file that stands beside it, or from the registry."""
+        registry = self._registries.suites if kind == "suite" else self._registries.algorithms
+        if module is not None:
+            folder = self._source.folder(self._locate(module_at))
+            with located(self._where(module_at)):
+                return self._own_files.declaration(kind, name, folder, module, registry)
+        with located(self._where(name_at)):
+            if name not in registry:
+                raise UserError(f"unknown {kind} {name!r}{nearest(name, registry)}")
+            return registry[name]
 
     def _component(self, declaration: Declaration, layers: list[Layer], context: dict[str, Any]) -> Component:
-        settings = self._layered(declaration.settings, layers, context)
-        return Component(name=declaration.name, version=declaration.version, settings=settings.model_dump(mode="json"))
+        with guarding(declaration):
+            settings = self._layered(declaration.settings, layers, context).model_dump(mode="json")
+        return Component(
+            name=declaration.name, version=declaration.version, settings=settings, origin=declaration.origin
+        )
 
     def _protocol(self, name: str, entry: ProtocolEntry) -> Protocol:
         location: Location = ("evaluation", "protocols", name)

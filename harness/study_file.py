@@ -24,6 +24,8 @@ class MethodEntry(Settings):
     """One method of a study: an algorithm, and where it differs from what the study says for all."""
 
     algorithm: str
+    module: str | None = None
+    """The Python file that declares the algorithm, relative to the file that says so; None if it is installed."""
     description: str = ""
     settings: dict[str, Any] = Field(default_factory=dict)
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
@@ -80,6 +82,8 @@ class StudyFile(Settings):
     setting: Name | None = None
     grid: dict[Name, GridEntry] = Field(default_factory=dict)
     suite: str
+    suite_module: str | None = None
+    """The Python file that declares the suite, relative to the file that says so; None if it is installed."""
     extends: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     hyperparameters: dict[str, Any] = Field(default_factory=dict)

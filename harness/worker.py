@@ -11,8 +11,9 @@ from typing import Any, Literal, NamedTuple
 from filelock import Timeout
 
 from harness.api import Metrics, Registries, Settings
+from harness.extensions import declaration_of, manifest_of
 from harness.results import RunDirectory
-from harness.spec import PlannedRun, RunSpec
+from harness.spec import PlannedRun, RunSpec, SourceFile
 from harness.tracking import RunLogger, Store
 
 REPORT_S = 0.2
@@ -82,11 +83,11 @@ class _Mirror:
             self._guard(lambda: getattr(logger, method)(*arguments))
 
 
-def build(spec: RunSpec, registries: Registries) -> tuple[Any, Any]:
-    """The suite and the algorithm that a spec names."""
-    suite_declaration = registries.suites[spec.suite.name]
+def build(spec: RunSpec, registries: Registries, files: tuple[SourceFile, ...] = ()) -> tuple[Any, Any]:
+    """The suite and the algorithm that a spec names; ``files`` hold what is a user's own."""
+    suite_declaration = declaration_of("suite", spec.suite, registries.suites, files)
     suite = suite_declaration.load()(suite_declaration.settings.model_validate(spec.suite.settings))
-    declaration = registries.algorithms[spec.algorithm.name]
+    declaration = declaration_of("algorithm", spec.algorithm, registries.algorithms, files)
     return suite, declaration.load()(declaration.settings.model_validate(spec.algorithm.settings), suite)
 
 
@@ -122,10 +123,11 @@ def _execute(job: Job, registries: Registries, report: Report, directory: RunDir
             report(Event(spec.run_id, "iteration", iteration + 1, metrics["post_update_return"]))
 
     try:
-        suite, algorithm = build(spec, registries)
+        suite, algorithm = build(spec, registries, job.planned.files)
         rules = dict(registries.rules)
+        provenance = job.provenance | manifest_of(job.planned)
         status = run(
-            spec, suite, algorithm, rules, directory.folder, job.provenance, job.checkpoint_every, on_iteration, warn
+            spec, suite, algorithm, rules, directory.folder, provenance, job.checkpoint_every, on_iteration, warn
         )
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]

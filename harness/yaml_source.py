@@ -22,11 +22,18 @@ class Source:
 
     def where(self, location: Location) -> str:
         """``file:line`` of a key, or of its nearest parent that has one."""
+        path, line = self._found(location)
+        return f"{path}:{line}" if line else str(path)
+
+    def folder(self, location: Location) -> Path:
+        """The folder of the file in which a key stands: what a relative path under it starts from."""
+        return self._found(location)[0].parent
+
+    def _found(self, location: Location) -> tuple[Path, int]:
         for length in range(len(location), -1, -1):
             if location[:length] in self.lines:
-                path, line = self.lines[location[:length]]
-                return f"{path}:{line}"
-        return str(self.path)
+                return self.lines[location[:length]]
+        return self.path, 0
 
 
 def read_yaml(path: Path) -> Source:

@@ -9,7 +9,8 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from harness.errors import UserError
-from reports.printed import AnyTable, ResultsTable, Scalar, Strict, TestRow, TestsTable
+from reports.exhibits import AnyExhibit
+from reports.printed import AnyTable, ClaimRow, ClaimsTable, ResultsTable, Scalar, Strict, TestRow, TestsTable
 
 
 class Paper(Strict):
@@ -112,6 +113,7 @@ class Published(Strict):
     papers: list[Paper] = Field(min_length=1)
     comparisons: list[Comparison] = Field(default_factory=list)
     grid_comparisons: list[GridComparison] = Field(default_factory=list)
+    exhibits: list[AnyExhibit] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _references_exist(self) -> Published:
@@ -124,6 +126,8 @@ class Published(Strict):
         for grid in self.grid_comparisons:
             self._check_table(grid, set(grid.methods))
             self._check_coordinates(grid)
+        for exhibit in self.exhibits:
+            self._check_claims(exhibit)
         return self
 
     def _check_table(self, comparison: BesidePrinted, methods: set[str]) -> None:
@@ -150,6 +154,13 @@ class Published(Strict):
         if twice:
             raise ValueError(f"comparison {grid.id}: method {twice[0]} is named more than once")
 
+    def _check_claims(self, exhibit: AnyExhibit) -> None:
+        for claim in exhibit.claim_ids:
+            try:
+                self.claim(exhibit.paper, claim)
+            except KeyError:
+                raise ValueError(f"exhibit {exhibit.id}: paper {exhibit.paper} makes no claim {claim}") from None
+
     def _find(self, paper: str, table: str) -> AnyTable | None:
         return next((t for p in self.papers if p.id == paper for t in p.tables if t.id == table), None)
 
@@ -172,6 +183,15 @@ class Published(Strict):
         found = self._find(paper, table)
         return list(found.tests) if isinstance(found, ResultsTable | TestsTable) else []
 
+    def claim(self, paper: str, claim: str) -> ClaimRow:
+        """The statement with this id; KeyError where the paper, or the statement, is not there."""
+        for table in self.paper(paper).tables:
+            if isinstance(table, ClaimsTable):
+                for row in table.rows:
+                    if row.id == claim:
+                        return row
+        raise KeyError(claim)
+
     def comparisons_of(self, study: str, setting: str) -> list[Comparison]:
         """The comparisons declared for one study and setting, in the order of the file."""
         return [c for c in self.comparisons if c.study == study and c.setting == setting]
@@ -179,6 +199,19 @@ class Published(Strict):
     def grids_of(self, study: str) -> list[GridComparison]:
         """The grid comparisons declared for one study, in the order of the file."""
         return [c for c in self.grid_comparisons if c.study == study]
+
+    def exhibits_of(self, study: str) -> list[AnyExhibit]:
+        """What is shown of one study beside its returns, in the order of the file."""
+        return [exhibit for exhibit in self.exhibits if exhibit.study == study]
+
+    def curves_of(self, study: str) -> list[str]:
+        """Training metrics that the exhibits of one study need."""
+        return list(dict.fromkeys(name for exhibit in self.exhibits_of(study) for name in exhibit.curves))
+
+
+def nothing_published() -> Published:
+    """For a suite about which no paper is recorded."""
+    return Published.model_construct(schema_version=1, papers=[], comparisons=[], grid_comparisons=[], exhibits=[])
 
 
 def load_published(path: Path) -> Published:

@@ -1,0 +1,65 @@
+"""The commands, their options, and an example of each."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Handler = Callable[[argparse.Namespace], int]
+
+
+def _positive(text: str, most: int = 10**6) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    return _positive(text, 65_535)
+
+
+def command_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
+    """The parser; every command's handler by its name."""
+    parser = argparse.ArgumentParser(
+        prog="metarepro",
+        description="Rerun published meta-RL experiments and say what replicates.",
+        epilog="example: metarepro reproduce navigation --seeds 0-4",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    shared: dict[str, dict[str, Any]] = {
+        "study": {"nargs": "?", "default": "navigation", "help": "a study's name or file (default: navigation)"},
+        "--scale": {"default": "paper", "help": "a size that the study names, such as paper or smoke (default: paper)"},
+        "--seeds": {"help": "training seeds, such as 0-4 or 0,2,7 (default: the study's own)"},
+        "--results": {"default": "results", "help": "folder for all results (default: results)"},
+        "--tracking-uri": {"help": "MLflow store (default: MLFLOW_TRACKING_URI, else SQLite in the results folder)"},
+    }
+
+    def add(name: str, text: str, example: str, *arguments: str) -> argparse.ArgumentParser:
+        epilog = f"example: metarepro {name} {example}".rstrip()
+        command = commands.add_parser(name, help=text, description=text, epilog=epilog)
+        command.set_defaults(handler=handlers[name])
+        for argument in arguments:
+            command.add_argument(argument, **shared[argument])
+        return command
+
+    whole = tuple(shared)
+    both = add("reproduce", "run what is missing of a study, write its page", "navigation --seeds 0-4", *whole)
+    run = add("run", "run what is missing of a study", "navigation --seeds 0-4 --workers 2", *whole)
+    for command in (both, run):
+        cores = os.cpu_count() or 1
+        command.add_argument("--workers", type=_positive, default=cores, help="runs side by side (default: cores)")
+    add("report", "write the report page of a study from its records", "navigation", *whole)
+    export = add("export", "write the evidence of a study as CSV", "navigation --seeds 0-19", *whole)
+    export.add_argument("--to", help="folder (default: reports/evidence of the project, at paper scale)")
+    table = add("table", "print a study's headline table in Markdown", "navigation", "study")
+    table.add_argument("--evidence", help="evidence file (default: the committed one)")
+    add("status", "list the runs of a study and their states", "navigation", *whole[:4])
+    add("list", "list the studies", "", "--scale")
+    text = "measure meta-gradient estimators against the exact meta-gradient"
+    audit = add("estimators", text, "--scale smoke", "--scale", "--results")
+    audit.add_argument("--export", nargs="?", const="", metavar="FOLDER", help="write the evidence as well")
+    ui = add("ui", "open MLflow on 127.0.0.1", "--port 5000", "--results", "--tracking-uri")
+    ui.add_argument("--port", type=_port, default=5000, help="port (default: 5000)")
+    return parser

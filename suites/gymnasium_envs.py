@@ -31,6 +31,8 @@ ENVIRONMENTS = {
     "metarepro/Navigation2D-v0": "navigation",
     "metarepro/BernoulliBandit-v0": "bandits",
     "metarepro/TabularMDP-v0": "tabular_mdp",
+    "metarepro/Point1D-v0": "point_1d",
+    "metarepro/PointCorners-v0": "point_corners",
 }
 """Gymnasium ids, and the suites behind them."""
 DEFAULTS: dict[str, dict[str, Any]] = {"bandits": {"arms": 5}}
@@ -44,13 +46,17 @@ def _suite(name: str, settings: dict[str, Any]) -> Suite:
 
 
 def _spaces(suite: Suite) -> tuple[Space[Any], Space[Any]]:
-    """Observation and action space: whole numbers where there are finitely many, else vectors."""
+    """Observation and action space: whole numbers where there are finitely many, else vectors.
+
+    Actions are within the suite's ``action_bound``, or within 1 where it names none.
+    """
     observation: Space[Any] = Box(-np.inf, np.inf, (suite.observation_dim,), np.float32)
     if suite.observation_table is not None:
         observation = Discrete(suite.observation_table.shape[0])
     if suite.num_actions is not None:
         return observation, Discrete(suite.num_actions)
-    return observation, Box(-1.0, 1.0, (suite.action_dim,), np.float32)
+    bound = float(getattr(suite, "action_bound", 1.0))
+    return observation, Box(-bound, bound, (suite.action_dim,), np.float32)
 
 
 def _actions(suite: Suite, given: Any, copies: int) -> torch.Tensor:

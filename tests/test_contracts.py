@@ -23,7 +23,11 @@ SCHEMAS |= {f"rules/{name}": schema for name, schema in RULES.items()}
 TASKS, EPISODES = 3, 4
 SMALL = {
     "suites/bandits": {"arms": 3, "constant_input": 1.0},
+    "suites/point_corners": {"horizon": 10, "reward": "dense"},
     "algorithms/gittins": {"candidates": [0.5, 0.9], "table_pulls": 20, "table_grid": 51},
+    # Of so few tasks the metric knows little about the pre-update policy: without damping, a credit leads out of bounds.
+    "algorithms/emaml_trpo": {"cg_damping": 0.1},
+    "algorithms/emaml_released_trpo": {"cg_damping": 0.1},
 }
 """Settings with which a contract is quick to check, or has anything to say."""
 PAIRS = [
@@ -151,8 +155,8 @@ def test_tasks_have_a_leading_axis_and_come_from_the_generator_alone(suite):
     for draw in (suite.sample_tasks, suite.meta_test_tasks):
         tasks = purely(draw, TASKS, generator(1))
         assert {tensor.shape[0] for tensor in tasks.values()} == {TASKS}
-    drawn = [list(tensors(suite.sample_tasks(TASKS, generator(seed)))) for seed in (1, 2)]
-    assert not all(torch.equal(one, other) for one, other in zip(*drawn, strict=True))
+    first, *others = (list(tensors(suite.sample_tasks(TASKS, generator(seed)))) for seed in range(10))
+    assert not all(torch.equal(one, other) for drawn in others for one, other in zip(first, drawn, strict=True))
 
 
 @every_suite

@@ -1,4 +1,4 @@
-"""The files that a recorded run left in the store: manifest, returns, and what is known about its test tasks."""
+"""The files that a recorded run left in the store: manifest, returns, measures, paths, what is known about its tasks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from harness.errors import UserError
 
 RETURN_COLUMNS = ["protocol", "step", "task", "episodes", "mean_return", "sd_return", "mean_length"]
 REFERENCE_COLUMNS = ["task", "name", "value"]
+MEASURE_COLUMNS = ["protocol", "step", "task", "name", "value"]
+PATH_COLUMNS = ["protocol", "step", "task", "episode", "time", "x", "y"]
 FINISHED = ("done", "diverged")
 REBUILD = "delete mlflow.db in the results folder and run `metarepro run` again: it is made anew from runs/"
 
@@ -39,9 +41,29 @@ def references(runs: pd.DataFrame, tracking_uri: str) -> pd.DataFrame:
     return _tables(runs, tracking_uri, "references.parquet", REFERENCE_COLUMNS, required=False)
 
 
+def measures(runs: pd.DataFrame, tracking_uri: str) -> pd.DataFrame:
+    """What the suite measured beyond the return, of every finished run that recorded any."""
+    return _tables(runs, tracking_uri, "measures.parquet", MEASURE_COLUMNS, required=False)
+
+
+def paths(runs: pd.DataFrame, tracking_uri: str) -> pd.DataFrame:
+    """Where the agent was in the first test tasks, of every finished run in which it moves in a plane."""
+    return _tables(runs, tracking_uri, "paths.parquet", PATH_COLUMNS, required=False)
+
+
 def no_references() -> pd.DataFrame:
     """The references of runs that recorded none."""
     return _empty(REFERENCE_COLUMNS)
+
+
+def no_measures() -> pd.DataFrame:
+    """The measures of runs that recorded none."""
+    return _empty(MEASURE_COLUMNS)
+
+
+def no_paths() -> pd.DataFrame:
+    """The paths of runs that recorded none."""
+    return _empty(PATH_COLUMNS)
 
 
 def _empty(columns: list[str]) -> pd.DataFrame:

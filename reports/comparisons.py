@@ -58,19 +58,50 @@ def seed_tests(evidence: pd.DataFrame, contrasts: Sequence[tuple[str, str]], pro
     protocol.
     t, df and p are NaN with fewer than two pairs, or where all differences are equal; `why` then says so.
     """
-    rows: list[dict[str, Any]] = []
     means = _means(evidence, protocol)
-    for a, b in contrasts:
-        for step in sorted(set(means["step"])):
-            pairs = means[means["step"].eq(step)].reindex(columns=[a, b]).dropna()
-            row: dict[str, Any] = {"protocol": protocol, "a": a, "b": b, "step": int(step), "pairs": len(pairs)}
-            row["difference"] = float((pairs[a] - pairs[b]).mean()) if len(pairs) else float("nan")
-            try:
-                row |= _columns(paired_t(pairs[a], pairs[b])) | {"why": ""}
-            except ValueError as reason:
-                row["why"] = str(reason)
-            rows.append(row)
-    names = ["protocol", "a", "b", "step", "pairs", "difference", "low", "high", "t", "df", "p", "p_holm", "why"]
+    rows = [
+        {"protocol": protocol, "a": a, "b": b, "step": int(step)} | _paired(means[means["step"].eq(step)], a, b)
+        for a, b in contrasts
+        for step in sorted(set(means["step"]))
+    ]
+    return _family(rows, ["protocol", "a", "b", "step"])
+
+
+def paired_tests(
+    evidence: pd.DataFrame, contrasts: Sequence[tuple[str, str]], protocol: str, quantities: Sequence[str]
+) -> pd.DataFrame:
+    """Paired t-tests over training seeds after the last adaptation step, one row per contrast (a minus b) and quantity.
+
+    quantities: columns of the evidence; those that no run recorded are left out, as are contrasts without a pair. Pairs,
+    NaN and `why` as in `seed_tests`; p_holm: Holm over all rows of this table.
+    """
+    rows = []
+    for quantity in (name for name in quantities if name in evidence):
+        means = _means(evidence, protocol, quantity)
+        last = means[means["step"].eq(means["step"].max())]
+        for a, b in contrasts:
+            row = _paired(last, a, b)
+            if row["pairs"]:
+                rows.append({"a": a, "b": b, "quantity": quantity, "step": int(last["step"].max())} | row)
+    order = {(a, b): i for i, (a, b) in enumerate(contrasts)}
+    rows.sort(key=lambda row: order[row["a"], row["b"]])
+    return _family(rows, ["a", "b", "quantity", "step"])
+
+
+def _paired(means: pd.DataFrame, a: str, b: str) -> dict[str, Any]:
+    """The test of one contrast, from a frame with a column per method and a row per seed."""
+    pairs = means.reindex(columns=[a, b]).dropna()
+    row: dict[str, Any] = {"pairs": len(pairs)}
+    row["difference"] = float((pairs[a] - pairs[b]).mean()) if len(pairs) else float("nan")
+    try:
+        return row | _columns(paired_t(pairs[a], pairs[b])) | {"why": ""}
+    except ValueError as reason:
+        return row | {"why": str(reason)}
+
+
+def _family(rows: list[dict[str, Any]], keys: list[str]) -> pd.DataFrame:
+    """The tests as a frame, adjusted over all of them."""
+    names = [*keys, "pairs", "difference", "low", "high", "t", "df", "p", "p_holm", "why"]
     table = pd.DataFrame(rows, columns=names)
     return table.assign(p_holm=holm(list(table["p"].astype("float64"))))
 
@@ -121,10 +152,10 @@ def single_seed_conclusions(tests: pd.DataFrame, alpha: float = 0.05) -> pd.Data
     return pd.DataFrame(rows, columns=["a", "b", "step", "seeds", "a_better", "b_better", "no_conclusion"])
 
 
-def _means(evidence: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    """Mean return with the columns seed, step and one per method."""
+def _means(evidence: pd.DataFrame, protocol: str, quantity: str = "mean_return") -> pd.DataFrame:
+    """A quantity of the evidence with the columns seed, step and one per method."""
     rows = done(evidence, protocol)
-    return rows.pivot_table(index=["seed", "step"], columns="method", values="mean_return").reset_index()
+    return rows.pivot_table(index=["seed", "step"], columns="method", values=quantity).reset_index()
 
 
 def _summary(row: dict[Hashable, Any]) -> tuple[float, float, int]:

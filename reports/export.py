@@ -37,8 +37,9 @@ def evidence(records: Records, columns: Mapping[str, Mapping[str, Scalar]]) -> p
     that it is never dropped in silence. Numbers are rounded to the six decimals of the file.
 
     columns: setting -> the study's own columns (N, K, ...), which stand after `setting`; may be empty. What is known
-    exactly about the tasks stands after `episodes`: a column per name, its mean over the run's tasks. Columns without
-    any number are left out.
+    exactly about the tasks stands after `episodes`: a column per name, its mean over the run's tasks. What the suite
+    measures beyond the return stands last: a column per name, the mean over the tasks. Columns without any number are
+    left out.
     Errors: UserError for a setting without its columns, settings with different ones, or a name that is taken.
     """
     returns = _with_fractions(records)
@@ -53,13 +54,25 @@ def evidence(records: Records, columns: Mapping[str, Mapping[str, Scalar]]) -> p
     ).reset_index()
     means = records.references.pivot_table(index="run_id", columns="name", values="value", aggfunc="mean")
     references = [str(name) for name in means.columns]
+    _refuse_taken_names([*_names(columns), *references, *sorted(records.measures["name"].unique())])
     merged = records.runs[_RUN_PART].merge(summary, on="run_id", how="left", validate="one_to_many")
     merged = merged.merge(means.reset_index(), on="run_id", how="left", validate="many_to_one")
+    merged = _with_measures(merged, records.measures)
     merged["protocol"] = merged["protocol"].fillna("").astype(str)
     own = _own_columns(merged["setting"], columns)
-    measured = [name for name in (*references, *FRACTIONS) if merged[name].notna().any()]
-    _refuse_taken_names([*own, *references])
-    return _typed(merged.assign(**own), list(own), measured)
+    known = [name for name in (*references, *FRACTIONS) if merged[name].notna().any()]
+    measures = sorted(name for name in records.measures["name"].unique() if merged[name].notna().any())
+    return _typed(merged.assign(**own), list(own), known, measures)
+
+
+def _with_measures(table: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
+    """The table with a column per measure: its mean over the tasks."""
+    if measures.empty:
+        return table
+    keys = ["run_id", "protocol", "step"]
+    rows = measures.astype({"value": "float64"})
+    means = rows.groupby([*keys, "name"], sort=True)["value"].agg(lambda x: x.mean(skipna=False)).unstack("name")
+    return table.merge(means.reset_index(), on=keys, how="left", validate="many_to_one")
 
 
 def _with_fractions(records: Records) -> pd.DataFrame:
@@ -73,15 +86,19 @@ def _with_fractions(records: Records) -> pd.DataFrame:
 
 def _own_columns(settings: pd.Series, columns: Mapping[str, Mapping[str, Scalar]]) -> dict[str, list[Scalar]]:
     """The study's own columns, a value per row of the evidence."""
-    if not any(columns.values()):
+    names = _names(columns)
+    if not names:
         return {}
-    names = list(next(iter(columns.values())))
     for setting in dict.fromkeys([*columns, *settings]):
         if list(columns.get(setting, {})) != names:
             raise UserError(
                 f"setting {setting} does not have the columns {', '.join(names)}, which other settings have"
             )
     return {name: [columns[setting][name] for setting in settings] for name in names}
+
+
+def _names(columns: Mapping[str, Mapping[str, Scalar]]) -> list[str]:
+    return list(next(iter(columns.values()), {})) if any(columns.values()) else []
 
 
 def _refuse_taken_names(names: list[str]) -> None:
@@ -94,17 +111,18 @@ def _refuse_taken_names(names: list[str]) -> None:
         taken.append(name)
 
 
-def _typed(frame: pd.DataFrame, own: list[str], measured: list[str]) -> pd.DataFrame:
+def _typed(frame: pd.DataFrame, own: list[str], known: list[str], measures: list[str]) -> pd.DataFrame:
     frame = frame.astype(dict.fromkeys(_COUNTS, "Int64") | {"seed": "int64"})
-    for name in ("mean_return", "sd_over_tasks", *measured):
+    for name in ("mean_return", "sd_over_tasks", *known, *measures):
         frame[name] = frame[name].astype("float64").round(6)
     after_setting, after_episodes = COLUMNS.index("setting") + 1, COLUMNS.index("episodes") + 1
     order = [
         *COLUMNS[:after_setting],
         *own,
         *COLUMNS[after_setting:after_episodes],
-        *measured,
+        *known,
         *COLUMNS[after_episodes:],
+        *measures,
     ]
     return frame.sort_values(_ORDER, kind="stable", ignore_index=True)[order]
 
@@ -115,6 +133,12 @@ def own_columns(evidence: pd.DataFrame) -> list[str]:
     return names[names.index("setting") + 1 : names.index("scale")]
 
 
+def measure_columns(evidence: pd.DataFrame) -> list[str]:
+    """The suite's measures in an evidence frame: what stands after the columns of every study."""
+    names = list(evidence.columns)
+    return names[names.index(COLUMNS[-1]) + 1 :]
+
+
 def read_evidence(path: Path) -> pd.DataFrame:
     """Read an evidence file that `write_evidence` wrote, with whatever columns of its own it has.
 
@@ -123,13 +147,15 @@ def read_evidence(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
         own = own_columns(frame)
-        measured = [name for name in frame.columns if name not in (*COLUMNS, *own)]
+        further = [name for name in frame.columns if name not in (*COLUMNS, *own)]
+        measures = measure_columns(frame)
+        known = [name for name in further if name not in measures]
         frame = frame.astype({"seed": "int64"})
-        for name in (*_COUNTS, "mean_return", "sd_over_tasks", *measured):
+        for name in (*_COUNTS, "mean_return", "sd_over_tasks", *further):
             frame[name] = pd.to_numeric(frame[name].replace("", None))
         for name in own:
             frame[name] = _parsed(frame[name])
-        return _typed(frame, own, measured)
+        return _typed(frame, own, known, measures)
     except OSError:
         raise UserError(f"no evidence at {path}; `metarepro export` makes it from recorded runs") from None
     except (KeyError, ValueError, TypeError) as error:
@@ -155,15 +181,31 @@ def evidence_csv(frame: pd.DataFrame) -> str:
     return frame.assign(**own).to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 
-def write_evidence(records: Records, path: Path, command: str, columns: Mapping[str, Mapping[str, Scalar]]) -> Path:
+def write_evidence(
+    records: Records,
+    path: Path,
+    command: str,
+    columns: Mapping[str, Mapping[str, Scalar]],
+    beside: Mapping[str, str] | None = None,
+) -> Path:
     """Write the evidence CSV and `<name>.provenance.json` beside it, each atomically; returns the path of the CSV.
 
-    columns: as for `evidence`.
+    columns: as for `evidence`. beside: ending of the name -> text of further CSV files of the same runs, such as
+    "_paths"; their hashes are in the same provenance.
     """
     text = evidence_csv(evidence(records, columns))
     write_atomic(path, text.encode())
-    write_json(path.with_suffix(".provenance.json"), provenance(records, text, command))
+    facts = provenance(records, text, command)
+    for ending, content in sorted((beside or {}).items()):
+        further = path.with_name(f"{path.stem}{ending}.csv")
+        write_atomic(further, content.encode())
+        facts.setdefault("beside", {})[further.name] = _sha256(content)
+    write_json(path.with_suffix(".provenance.json"), facts)
     return path
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def provenance(records: Records, csv_text: str, command: str) -> dict[str, Any]:
@@ -174,7 +216,7 @@ def provenance(records: Records, csv_text: str, command: str) -> dict[str, Any]:
         "study": records.study,
         "scale": records.scale,
         "command": command,
-        "sha256": hashlib.sha256(csv_text.encode()).hexdigest(),
+        "sha256": _sha256(csv_text),
         "code_version": sorted(runs["code_version"].unique()),
         "dirty": bool(runs["dirty"].any()),
         "suite_version": sorted(runs["suite_version"].unique()),

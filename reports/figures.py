@@ -102,6 +102,23 @@ def _line_with_band(axis: Any, rows: pd.DataFrame, side: str, label: str, style:
     axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
+def line_with_band(
+    axis: Any,
+    x: np.ndarray,
+    mean: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    label: str,
+    style: tuple[str, str],
+    dash: str = "-",
+    marked: bool = True,
+) -> None:
+    """A mean with its interval over a number line, in the colour and marker of its method; a gap where it is NaN."""
+    colour, marker = style
+    axis.plot(x, mean, dash, color=colour, marker=marker if marked else None, markersize=4, linewidth=1.4, label=label)
+    axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
 def _drawable(values: pd.Series, log: bool) -> np.ndarray:
     """Negate for the logarithmic axis; what is not negative ends at -0.1, where the axis ends as well."""
     returns = values.to_numpy(dtype=float)

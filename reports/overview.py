@@ -23,7 +23,7 @@ def of_settings(records: Records, info: StudyInfo) -> Records:
     runs = records.runs[records.runs["setting"].isin([setting.name for setting in info.settings])]
     parts = {
         name: frame[frame["run_id"].isin(runs["run_id"])].reset_index(drop=True)
-        for name in ("returns", "curves", "references")
+        for name in ("returns", "curves", "references", "measures", "paths")
         for frame in [getattr(records, name)]
     }
     return dataclasses.replace(records, runs=runs.reset_index(drop=True), **parts)

@@ -35,6 +35,9 @@ class Records:
     left_out:  records that belong to none of the run_ids asked for
     references: one row per run, meta-test task and name: run_id, artifacts.REFERENCE_COLUMNS; what is known exactly
                about the task, as mean undiscounted return per episode; empty where the runs recorded none
+    measures:  one row per run, protocol, adaptation step, meta-test task and name: run_id, artifacts.MEASURE_COLUMNS
+    paths:     one row per run, protocol, adaptation step, meta-test task, episode and time: run_id,
+               artifacts.PATH_COLUMNS; the first few tasks and episodes only
     """
 
     study: str
@@ -45,6 +48,8 @@ class Records:
     duplicates: int = 0
     left_out: int = 0
     references: pd.DataFrame = field(default_factory=artifacts.no_references)
+    measures: pd.DataFrame = field(default_factory=artifacts.no_measures)
+    paths: pd.DataFrame = field(default_factory=artifacts.no_paths)
 
 
 def load(
@@ -55,11 +60,11 @@ def load(
     seeds: Collection[int] | None = None,
     setting: str | None = None,
     run_ids: Collection[str] | None = None,
-    metrics: Sequence[str] = CURVE_METRICS,
+    metrics: Sequence[str] = (),
 ) -> Records:
     """Read a study's runs. Unfinished, diverged and failed runs are kept: they are counted, not averaged.
 
-    Of several records of one run_id the finished one counts. With `run_ids` (those that the study file expands to)
+    The curves are those of CURVE_METRICS and of `metrics`. Of several records of one run_id the finished one counts. With `run_ids` (those that the study file expands to)
     every other record is left out and counted; without, records that cannot be told apart by a reader are refused.
 
     Errors:
@@ -88,10 +93,12 @@ def load(
         scale=scale,
         runs=runs[[*RUN_COLUMNS, "manifest"]],
         returns=artifacts.returns(runs, tracking_uri),
-        curves=_curves(client, runs, metrics),
+        curves=_curves(client, runs, list(dict.fromkeys((*CURVE_METRICS, *metrics)))),
         duplicates=len(table) - len(unique),
         left_out=left_out,
         references=artifacts.references(runs, tracking_uri),
+        measures=artifacts.measures(runs, tracking_uri),
+        paths=artifacts.paths(runs, tracking_uri),
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from harness.files import require_writable, write_atomic, write_json
 from harness.provenance import provenance
-from tests.benchmarks import trust_region
+from tests.benchmarks import policy_search, trust_region
 
 METHODS = ("maml", "fomaml", "pretrained")
 TASKS = (20, 40, 80, 160)
@@ -110,40 +110,59 @@ def _time_calls(owner: type, name: str, spent: dict[str, float]) -> None:
     setattr(owner, name, timed)
 
 
+def methods_part(threads: int, results: Path) -> tuple[list[str], dict[str, Any]]:
+    """MAML, FOMAML and pretraining with critics on 2D navigation, and what records and checkpoints cost."""
+    by_method = {
+        f"{method}, {count}": child(method=method, threads=count, limit=True)
+        for method in METHODS
+        for count in sorted({1, threads})
+    }
+    by_tasks = {(m, n): child(method=m, tasks=n, threads=threads) for m in METHODS[:2] for n in TASKS}
+    by_episodes = {(m, n): child(method=m, episodes=n, threads=threads) for m in METHODS[:2] for n in EPISODES}
+    shown = [phases_table(by_method), growth_table("tasks", by_tasks), growth_table("episodes", by_episodes)]
+    raw = {"methods": by_method, **{f"{m}, {n} tasks": row for (m, n), row in by_tasks.items()}}
+    raw |= {f"{m}, {n} episodes": row for (m, n), row in by_episodes.items()}
+    return [*shown, overhead_table(results)], raw
+
+
+def trust_region_part(threads: int, results: Path) -> tuple[list[str], dict[str, Any]]:
+    """MAML-TRPO on bandits, tabular MDPs and 2D navigation."""
+    measured = trust_region.measure_all(child, sorted({1, threads}))
+    shown = [table(*trust_region.phases(measured)), table(*trust_region.growth(child, threads))]
+    return shown, {f"maml_trpo, {work.name}, {count} threads": row for (work, count), row in measured.items()}
+
+
+def policy_search_part(threads: int, results: Path) -> tuple[list[str], dict[str, Any]]:
+    """The ProMP paper's family on the corner task."""
+    measured = policy_search.measure_all(child, threads)
+    shown = [table(*policy_search.phases(measured)), table(*policy_search.growth(measured))]
+    return shown, {f"{method}, {steps} adaptation steps": row for (method, steps), row in measured.items()}
+
+
+PARTS = {"methods": methods_part, "trust_region": trust_region_part, "policy_search": policy_search_part}
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", default="results")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", choices=PARTS, help="one part instead of all")
     options = parser.parse_args()
     results = Path(options.results)
     require_writable(results)
-    by_method = {
-        f"{method}, {threads}": child(method=method, threads=threads, limit=True)
-        for method in METHODS
-        for threads in sorted({1, options.threads})
-    }
-    by_tasks = {(m, n): child(method=m, tasks=n, threads=options.threads) for m in METHODS[:2] for n in TASKS}
-    trust = trust_region.measure_all(child, sorted({1, options.threads}))
-    trust_growth = trust_region.growth(child, options.threads)
-    by_episodes = {(m, n): child(method=m, episodes=n, threads=options.threads) for m in METHODS[:2] for n in EPISODES}
     surroundings = provenance("python -m tests.benchmarks.bench")
-    text = "\n\n".join(
-        [
-            f"{surroundings['cpu']}, {surroundings['cores']} cores, torch {surroundings['packages']['torch']}, "
-            f"code {surroundings['code_version']}; 20 tasks x 20 episodes x 100 steps unless a column says otherwise",
-            phases_table(by_method),
-            growth_table("tasks", by_tasks),
-            growth_table("episodes", by_episodes),
-            overhead_table(results),
-            table(*trust_region.phases(trust)),
-            table(*trust_growth),
-        ]
-    )
+    shown = [
+        f"{surroundings['cpu']}, {surroundings['cores']} cores, torch {surroundings['packages']['torch']}, "
+        f"code {surroundings['code_version']}; 20 tasks x 20 episodes x 100 steps unless a table says otherwise"
+    ]
+    raw: dict[str, Any] = {}
+    for name in PARTS if options.only is None else [options.only]:
+        tables, figures = PARTS[name](options.threads, results)
+        shown += tables
+        raw |= figures
+    text = "\n\n".join(shown)
     write_atomic(results / "bench.md", (text + "\n").encode())
-    raw = {"methods": by_method, **{f"{m}, {n} tasks": row for (m, n), row in by_tasks.items()}}
-    raw |= {f"{m}, {n} episodes": row for (m, n), row in by_episodes.items()}
-    raw |= {f"maml_trpo, {work.name}, {threads} threads": row for (work, threads), row in trust.items()}
     write_json(results / "bench.json", {"provenance": surroundings, "measured": raw})
     print(f"{text}\n\nwritten: {results / 'bench.md'}, {results / 'bench.json'}")
 

@@ -1,0 +1,75 @@
+"""Tables as the page shows them: cells as text, lines in groups, and the frame itself as CSV beside the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from reports.attachments import Attachments, grouped
+from reports.markup import p_value
+from reports.tables import NO_NUMBER, number
+
+Row = Mapping[Any, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a shown table: its head, and the text of its cell in a row of the frame.
+
+    strong: the number that matters in the row.
+    """
+
+    head: str
+    cell: Callable[[Row], str]
+    text: bool = False
+    strong: bool = False
+
+
+def shown(
+    files: Attachments, name: str, frame: pd.DataFrame, group: str, columns: Sequence[Column], title: str = ""
+) -> dict[str, Any]:
+    """What the template needs to show a frame; rows with the same `group` stand under one head. Leaves the CSV."""
+    kept = files.table(name, frame)
+    groups = [
+        (str(head), [[column.cell(row) for column in columns] for row in rows])
+        for head, rows in grouped(kept["rows"], group)
+    ]
+    return {"title": title, "head": group, "columns": list(columns), "groups": groups, "file": kept["file"]}
+
+
+def text(head: str, key: str) -> Column:
+    """Text as it is; whole numbers are text."""
+    return Column(head, lambda row: str(row[key]), text=True)
+
+
+def count(head: str, key: str) -> Column:
+    """A whole number."""
+    return Column(head, lambda row: NO_NUMBER if pd.isna(row[key]) else str(int(row[key])))
+
+
+def value(head: str, key: str, digits: int = 2, strong: bool = False) -> Column:
+    """A number."""
+    return Column(head, lambda row: number(row[key], digits), strong=strong)
+
+
+def p(head: str, key: str) -> Column:
+    """A p value."""
+    return Column(head, lambda row: p_value(row[key]))
+
+
+def interval(head: str, prefix: str = "", digits: int = 2, strong: bool = False) -> Column:
+    """A mean with its interval: `<prefix>mean [<prefix>low, <prefix>high]`."""
+    return Column(head, lambda row: mean_text(row, prefix, digits), strong=strong)
+
+
+def mean_text(row: Row, prefix: str = "", digits: int = 2) -> str:
+    """The text of a mean with its interval; the mean alone where one number leaves the interval undefined."""
+    mean, low, high = (row.get(f"{prefix}{part}") for part in ("mean", "low", "high"))
+    if mean is None or pd.isna(mean):
+        return NO_NUMBER
+    if low is None or pd.isna(low):
+        return number(mean, digits)
+    return f"{number(mean, digits)} [{number(low, digits)}, {number(high, digits)}]"

@@ -131,7 +131,7 @@ def _learner(
         outer=post,
         beside=beside,
         old_policy=proximal or settings.inner_surrogate == "likelihood_ratio",
-        stepwise=not proximal and settings.inner_surrogate != "dice",
+        stepwise=not proximal and settings.inner_surrogate != "dice" and (beside is None or beside.stepwise),
     )
     return MetaLearner(settings, suite, LinearBaseline(settings, suite, settings.baseline), outer, objectives)
 

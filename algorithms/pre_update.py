@@ -25,7 +25,13 @@ where this round has no term."""
 
 
 class PreUpdateTerm(Protocol):
-    """A term, and what it remembers from one meta-iteration to the next."""
+    """A term, and what it remembers from one meta-iteration to the next.
+
+    ``stepwise``: of the samples it needs means over steps only, so that equal steps may be put together.
+    """
+
+    @property
+    def stepwise(self) -> bool: ...
 
     def init(self, rounds: int) -> Params:
         """Its memory before the first meta-iteration."""
@@ -55,6 +61,7 @@ class PreUpdateCredit:
     def __init__(self, form: CreditName, inner_lr: float, horizon: int) -> None:
         self._form = form
         self._scale = {"derived": 1.0, "paper": inner_lr / horizon, "released": 1.0}[form]
+        self.stepwise = form != "released"  # which asks for the spread of single rewards
 
     def init(self, rounds: int) -> Params:
         """Nothing is remembered."""
@@ -79,13 +86,14 @@ class PreUpdateCredit:
     def _earned(self, data: MetaBatch) -> Tensor:
         """What every task's pre-update policy is credited with, [tasks]."""
         samples = data.post_update
-        rewards = samples.rewards
-        if self._form == "released":
-            count = samples.weights.sum()
-            mean = (rewards * samples.weights).sum() / count
-            deviation = ((rewards - mean).square() * samples.weights).sum().div(count).sqrt()
-            rewards = (rewards - mean) / (deviation + 1e-8)
-        return weighted_mean(rewards, samples.weights)
+        rewards, weights = samples.rewards, samples.weights
+        if self._form != "released":
+            return weighted_mean(rewards, weights)
+        # In float64: in float32 the rounding of equal rewards is as large as ε, and would pass for a difference.
+        rewards, counts = rewards.double(), weights.double()
+        mean = (rewards * counts).sum() / counts.sum()
+        deviation = ((rewards - mean).square() * counts).sum().div(counts.sum()).sqrt()
+        return weighted_mean((rewards - mean) / (deviation + 1e-8), counts).to(weights.dtype)
 
     def after(
         self, learner: MetaLearner, old: Params, new: Params, memory: Params, data: MetaBatch
@@ -101,6 +109,8 @@ class ProximityPenalty:
 
     With a ``target`` d, after every meta-iteration η_j halves if KL_j < d / 1.5 and doubles if KL_j > 1.5 d.
     """
+
+    stepwise = True
 
     def __init__(self, coefficient: float, target: float | None) -> None:
         self._coefficient = coefficient

@@ -151,12 +151,12 @@ class MetaLearner:
                 params = gradient_step(params, gradients, *self.settings.inner_rates)
         return params
 
-    def path(self, params: Params, rounds: tuple[Samples, ...]) -> list[Params]:
-        """Shared parameters [...] and what each round of recorded samples makes of them, [tasks, ...], without a graph.
+    def path(self, params: Params, rounds: tuple[Samples, ...], tasks: int) -> list[Params]:
+        """Shared parameters [...] and what each round of recorded samples makes of them, without a graph.
 
-        Without rounds: the shared parameters as they are.
+        All [tasks, ...]; one more than there are rounds.
         """
-        path = [repeat(params, slice(0, rounds[0].weights.shape[0])) if rounds else params]
+        path = [repeat(params, slice(0, tasks))]
         for samples in rounds:
             path.append(self.adapt(path[-1], samples))
         return path
@@ -168,9 +168,11 @@ class MetaLearner:
         """The gradient of every task's own outer objective, a loss, whose mean over tasks an outer update follows.
 
         ``through_adaptation``: off, it is that of the post-update loss at the adapted parameters, taken as if they were
-        the meta-parameters. Returns [tasks, ...].
+        the meta-parameters; ValueError if the objective has a term beside it. Returns [tasks, ...].
         """
         if not through_adaptation:
+            if self.objectives.beside is not None:
+                raise ValueError("a term in the pre-update policies needs the gradient through the adaptation")
             return task_gradients(self.outer_loss, data.adapted, data.post_update)
         return second_order_by_task(self, state.params, data, bound_term(self, state, data))
 

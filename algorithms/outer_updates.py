@@ -134,9 +134,9 @@ class TrustRegionUpdate:
         samples: Samples = data.post_update
         tasks, policy = samples.weights.shape[0], learner.policy
         with torch.enable_grad():
-            path = learner.path(params, data.pre_update)
+            path = learner.path(params, data.pre_update, tasks)
         dims = {name: tensor.dim() for name, tensor in params.items()}
-        new = policy.distribution(per_task(path[-1], tasks, dims), samples.observations)
+        new = policy.distribution(path[-1], samples.observations)
         old = policy.distribution(per_task(data.adapted, tasks, dims), samples.observations)
         densities = [policy.log_density(one, samples.observations, samples.actions) for one in (new, old)]
         loss = likelihood_ratio(densities[0], samples._replace(old_log_prob=densities[1]))
@@ -165,7 +165,7 @@ def _spread(by_task: Params, mean: Params) -> Metrics:
 
     ḡ_j: coordinate j of the mean over n tasks; v_j: variance over tasks, divided by n, the variance of that mean when
     the next batch draws its tasks anew. The second is the statistic of the released code of Rothfuss et al. 2019, which
-    takes ten batches of the same tasks instead.
+    takes it over ten batches instead, nine of them of the same tasks.
     """
     tasks = next(iter(by_task.values())).shape[0]
     if tasks < 2:

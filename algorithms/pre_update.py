@@ -54,8 +54,10 @@ class PreUpdateCredit:
         released  f_0 = -mean_nt log π_θ(a_t|s_t) mean_t ((r'_t - m) / (s + ε)), f_j = 0 for later rounds;
                   m, s: mean and SD of the post-update rewards of all tasks
 
-    r̄': mean post-update reward per step of the task. Everything is in units of reward per step, like the other losses,
-    which are means over time: the α of the equations, whose sums run over time, is then ``inner_lr`` / H.
+    r̄': mean post-update reward per step of the task, as it was paid. Like the other losses, which are means over time,
+    all is in units of reward per step; where those standardise their advantages, a credit weighs the more, the larger
+    the rewards are. The α of the equations, whose sums run over the H steps of an episode, is ``inner_lr`` / H.
+    The equations have one adaptation step; with several, the policy of every round is credited in the same way.
     """
 
     def __init__(self, form: CreditName, inner_lr: float, horizon: int) -> None:
@@ -134,7 +136,7 @@ class ProximityPenalty:
         self, learner: MetaLearner, params: Params, data: MetaBatch
     ) -> Callable[[Params, int, slice], Tensor]:
         policy = learner.policy
-        path = learner.path(params, data.pre_update)
+        path = learner.path(params, data.pre_update[:-1], data.post_update.weights.shape[0])
         with torch.no_grad():
             old = [policy.distribution(at, s.observations) for at, s in zip(path, data.pre_update, strict=False)]
 
@@ -151,8 +153,8 @@ class ProximityPenalty:
     ) -> tuple[Params, Metrics]:
         """Adapt η to how far every round's policy has moved."""
         divergence = self._divergence(learner, old, data)
-        path = learner.path(new, data.pre_update)
-        everything = slice(0, data.post_update.weights.shape[0])
+        tasks = data.post_update.weights.shape[0]
+        path, everything = learner.path(new, data.pre_update[:-1], tasks), slice(0, tasks)
         with torch.no_grad():
             moved = [float(divergence(path[j], j, everything).mean()) for j in range(len(data.pre_update))]
         coefficients = memory["kl_coefficient"].tolist()

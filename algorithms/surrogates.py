@@ -64,7 +64,7 @@ def clipped(log_prob: Tensor, samples: Samples, clip_ratio: float) -> Tensor:
     """The likelihood ratio without a reward for moving further than ``clip_ratio`` (ε).
 
         L = -mean_t min(ρ_t A_t, clip(ρ_t, 1 - ε, 1 + ε) A_t),   ρ_t = π(a_t|s_t) / π_old(a_t|s_t)
-        (Schulman et al. 2017, eq. 7; Rothfuss et al. 2019, eq. 11)
+        (Schulman et al. 2017, eq. 7; Rothfuss et al. 2019, section 6 and eq. 109)
 
     Not linear in A_t: samples that were put together by :func:`~algorithms.samples.condense` give another loss.
     """
@@ -78,12 +78,14 @@ def dice(log_prob: Tensor, samples: Samples, horizon: int) -> Tensor:
     """The infinitely differentiable estimator, which follows an action's effect on everything after it.
 
         L = -mean_t (M_t - M_{t-1}) A_t,   M_t = ∏_{u≤t} π(a_u|s_u) / sg(π(a_u|s_u)),   M_{-1} = 1
-        (Farquhar et al. 2019, eq. 14, undiscounted; with A_t = Σ_{u≥t} r_u it is -mean_t M_t r_t, Foerster et al. 2018,
-        Rothfuss et al. 2019, eq. 7)
+        (Loaded DiCE of Farquhar et al. 2019, undiscounted; with A_t = Σ_{u≥t} r_u it is -mean_t M_t r_t but for a
+        constant: Foerster et al. 2018, Rothfuss et al. 2019, eq. 7)
 
-    Second derivative: everything, H1 + H2 + H12 + H12ᵀ in expectation, whatever baseline of the state is in A_t.
-    Differs from the released code of ProMP, which puts standardised rewards minus a baseline of time in place of r_t:
-    its first derivative is not that of the other surrogates; this one's is, to the bit of rounding.
+    Second derivative: everything, H1 + H2 + H12 + H12ᵀ in expectation, for undiscounted rewards-to-go minus any fixed
+    function of the state; a discount, λ < 1, or a baseline fitted to the same batch leave a small bias.
+    Differs from the released code of ProMP, which puts discounted rewards minus a baseline of time, standardised, in
+    place of r_t: its first derivative has another scale and another baseline than that of the other surrogates, while
+    this one's is theirs. After a move of the policy it corrects for nothing, unlike the likelihood ratio.
     A sample that does not count leaves the product as it is. The slots of a task are episodes of ``horizon`` steps.
     """
     tasks = log_prob.shape[0]
@@ -94,10 +96,12 @@ def dice(log_prob: Tensor, samples: Samples, horizon: int) -> Tensor:
 
 
 def ratio(log_prob: Tensor, samples: Samples) -> Tensor:
-    """π(a_t|s_t) / π_old(a_t|s_t), 1 for slots that do not count; [tasks, slots]."""
+    """π(a_t|s_t) / π_old(a_t|s_t), at most exp(80), and 1 for slots that do not count; [tasks, slots].
+
+    What was hardly ever sampled may become any number of times likelier: beyond all floats, where 0 times it is NaN.
+    """
     assert samples.old_log_prob is not None
-    # What was never sampled may become any number of times likelier: beyond all floats, where 0 times the ratio is NaN.
-    return torch.where(samples.weights > 0.0, log_prob - samples.old_log_prob, 0.0).exp()
+    return torch.where(samples.weights > 0.0, log_prob - samples.old_log_prob, 0.0).clamp(max=80.0).exp()
 
 
 def surrogate(name: SurrogateName, horizon: int) -> Surrogate:

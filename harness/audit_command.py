@@ -66,12 +66,12 @@ def evidence_folder(asked: str | None, scale: str, committed: Path) -> Path | No
 
 
 def table(rows: Any) -> str:
-    """The rows as CSV: sorted, six significant digits."""
+    """The rows as CSV: sorted, four significant digits."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in sorted(rows, key=lambda row: tuple(row[key] for key in KEYS)):
-        writer.writerow([f"{row[name]:.6g}" if isinstance(row[name], float) else row[name] for name in COLUMNS])
+        writer.writerow([f"{row[name]:.4g}" if isinstance(row[name], float) else row[name] for name in COLUMNS])
     return buffer.getvalue()
 
 

@@ -91,14 +91,19 @@ def write_report(options: argparse.Namespace) -> int:
 
 def export_evidence(options: argparse.Namespace) -> int:
     """Write the evidence of a study as a small sorted CSV with its provenance."""
+    from reports.exhibit_blocks import figure_data
     from reports.export import write_evidence
 
     study = _study(options)
     if options.to is None and (study.scale != "paper" or study.path.parent.parent != SUITES_FOLDER):
         raise UserError("only the project's own studies at paper scale go to its committed evidence; say --to FOLDER")
     target = Path(options.to or EVIDENCE_FOLDER) / f"{study.file.study}.csv"
-    written = write_evidence(_records(study, options), target, _command(), study.file.settings_and_columns())
+    records = _records(study, options)
+    beside = figure_data(records, _published(study), study.file.study)
+    written = write_evidence(records, target, _command(), study.file.settings_and_columns(), beside)
     print(f"evidence: {written}\nprovenance: {written.with_suffix('.provenance.json')}")
+    for ending in sorted(beside):
+        print(f"of figures: {written.with_name(f'{written.stem}{ending}.csv')}")
     return 0
 
 
@@ -127,7 +132,8 @@ def _records(study: Study, options: argparse.Namespace) -> Any:
 
     Store(_tracking_uri(options), Path(options.results)).require_reachable()
     run_ids = [run.spec.run_id for run in _runs(study, options)]
-    return load(_tracking_uri(options), study.file.study, study.scale, run_ids=run_ids)
+    metrics = _published(study).curves_of(study.file.study)
+    return load(_tracking_uri(options), study.file.study, study.scale, run_ids=run_ids, metrics=metrics)
 
 
 def _companions(study: Study, options: argparse.Namespace) -> list[tuple[Any, Any]]:

@@ -52,6 +52,7 @@ def collected(suite_name, method, tasks=3, episodes=9, seed=0, cast=double, **se
     """A learner, its initial parameters, and the data of its first meta-iteration."""
     suite = build(SUITES, suite_name, **SMALL[suite_name])
     learner = build(ALGORITHMS, method, suite, **METHOD | settings)
+    learner.horizon = suite.horizon
     rng = generator(seed)
     params, drawn = cast(learner.init(rng).params), suite.sample_tasks(tasks, rng)
 
@@ -80,6 +81,11 @@ def collected(suite_name, method, tasks=3, episodes=9, seed=0, cast=double, **se
 def random_like(params, seed=1):
     rng = generator(seed)
     return {name: torch.randn(tensor.shape, generator=rng, dtype=tensor.dtype) for name, tensor in params.items()}
+
+
+def tasks_of(data):
+    """Number of tasks of a meta-batch."""
+    return data.post_update.weights.shape[0]
 
 
 def dot(one, other):
@@ -114,18 +120,105 @@ def average(values, samples, task):
     return (values * samples.weights[task]).sum() / samples.weights[task].sum()
 
 
+def plain_dice(log_prob, samples, task, horizon):
+    """Σ_t (∏_{u≤t} π_u / sg π_u) r_t over the number of steps, for the rewards r of which A_t is what is to come."""
+    ratios, advantages, weights = (
+        log_prob.exp() / log_prob.exp().detach(),
+        samples.advantages[task],
+        samples.weights[task],
+    )
+    total = 0.0
+    for start in range(0, len(ratios), horizon):
+        product = 1.0
+        for t in range(start, start + horizon):
+            if weights[t] == 0.0:
+                break
+            product = product * ratios[t]
+            last = t + 1 == start + horizon or weights[t + 1] == 0.0
+            total = total + weights[t] * product * (advantages[t] - (0.0 if last else advantages[t + 1]))
+    return total / weights.sum()
+
+
+def plain_surrogate(name, learner, params, samples, task):
+    """An inner loss of one task as the papers write it; the value of DiCE differs by a constant."""
+    log_prob = plain_log_prob(learner, params, samples, task)
+    if name == "dice":
+        return -plain_dice(log_prob, samples, task, learner.horizon)
+    per_step = {
+        "score_function": lambda: log_prob,
+        "lvc": lambda: log_prob.exp() / log_prob.exp().detach(),
+        "likelihood_ratio": lambda: log_prob.exp() / samples.old_log_prob[task].exp(),
+    }[name]()
+    return -average(per_step * samples.advantages[task], samples, task)
+
+
+def plain_path(learner, params, data, task, inner="score_function"):
+    """θ_0 = θ, θ_1, ... of one task, after every round of adaptation; differentiable in θ."""
+    path = [params]
+    for samples in data.pre_update:
+        for _ in range(learner.settings.adaptation_steps if learner.settings.adaptation_data == "reused" else 1):
+            loss = plain_surrogate(inner, learner, params, samples, task)
+            gradients = torch.autograd.grad(loss, list(params.values()), create_graph=True)
+            params = {
+                name: params[name] - learner.settings.inner_lr * gradient
+                for name, gradient in zip(params, gradients, strict=True)
+            }
+        path.append(params)
+    return path
+
+
 def plain_adaptation(learner, params, data, task):
-    """θ' of one task, differentiable in θ."""
-    steps = learner.settings.adaptation_steps
-    reused = learner.settings.adaptation_data == "reused"
-    for samples in data.pre_update * steps if reused else data.pre_update:
-        loss = -average(plain_log_prob(learner, params, samples, task) * samples.advantages[task], samples, task)
-        gradients = torch.autograd.grad(loss, list(params.values()), create_graph=True)
-        params = {
-            name: params[name] - learner.settings.inner_lr * gradient
-            for name, gradient in zip(params, gradients, strict=True)
-        }
-    return params
+    """θ' of one task under the score function, differentiable in θ."""
+    return plain_path(learner, params, data, task)[-1]
+
+
+def plain_credit(form, learner, params, data, index, task):
+    """What a pre-update policy is credited with, as a loss of one task; ``params`` are those after ``index`` rounds."""
+    samples, after = data.pre_update[index], data.post_update
+    total = (plain_log_prob(learner, params, samples, task) * samples.weights[task]).sum()
+    if form != "released":
+        scale = {"derived": 1.0, "paper": learner.settings.inner_lr / learner.horizon}[form]
+        return -scale * total * average(after.rewards[task], after, task)
+    if index > 0:
+        return 0.0 * total
+    every = after.rewards[after.weights > 0]
+    adjusted = (after.rewards[task] - every.mean()) / (every.std(correction=0) + 1e-8)
+    return -(total / samples.weights[task].sum()) * average(adjusted, after, task)
+
+
+def plain_divergence(learner, old, new, samples, task):
+    """Mean over the steps of one task of KL(old ‖ new)."""
+    before, after = (plain_distribution(learner, one, samples.observations[task]) for one in (old, new))
+    return average(kl_divergence(before, after), samples, task)
+
+
+def plain_gradient(objective, params, tasks):
+    """Gradient of the mean over tasks of ``objective(params, task)``."""
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
+    loss = torch.stack([objective(leaves, task) for task in range(tasks)]).mean()
+    return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+
+
+def ended_early(learner, params, data, seed=4):
+    """The same steps as if episodes had ended after 1 ... horizon of them, and what adaptation then makes of θ."""
+    rng, tasks = generator(seed), data.post_update.weights.shape[0]
+    current = {name: tensor.expand(tasks, *tensor.shape) for name, tensor in params.items()}
+
+    def cut(samples):
+        lengths = torch.randint(
+            1, learner.horizon + 1, (tasks, samples.weights.shape[1] // learner.horizon, 1), generator=rng
+        )
+        mask = (torch.arange(learner.horizon) < lengths).flatten(1).to(samples.weights.dtype)
+        samples = samples._replace(weights=mask, advantages=samples.advantages * mask, rewards=samples.rewards * mask)
+        if samples.old_log_prob is None:
+            return samples
+        return samples._replace(old_log_prob=learner.log_prob(current, samples))
+
+    pre_update = []
+    for samples in data.pre_update:
+        pre_update.append(cut(samples))
+        current = learner.adapt(current, pre_update[-1])
+    return MetaBatch(tuple(pre_update), current, cut(data.post_update))
 
 
 def old_params(data, task):

@@ -25,7 +25,7 @@ SMALL = {
     "suites/bandits": {"arms": 3, "constant_input": 1.0},
     "suites/point_corners": {"horizon": 10, "reward": "dense"},
     "algorithms/gittins": {"candidates": [0.5, 0.9], "table_pulls": 20, "table_grid": 51},
-    # Of so few tasks the metric knows little about the pre-update policy: without damping, a credit leads out of bounds.
+    # So few tasks say little about most directions: undamped, a credit to the pre-update policy leads out of bounds.
     "algorithms/emaml_trpo": {"cg_damping": 0.1},
     "algorithms/emaml_released_trpo": {"cg_damping": 0.1},
 }

@@ -1,4 +1,4 @@
-"""The files that a recorded run left in the store: manifest, returns, measures, paths, what is known about its tasks."""
+"""The files that a recorded run left in the store: manifest, returns, measures, paths, what is known exactly."""
 
 from __future__ import annotations
 

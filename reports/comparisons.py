@@ -72,10 +72,10 @@ def paired_tests(
 ) -> pd.DataFrame:
     """Paired t-tests over training seeds after the last adaptation step, one row per contrast (a minus b) and quantity.
 
-    quantities: columns of the evidence; those that no run recorded are left out, as are contrasts without a pair. Pairs,
-    NaN and `why` as in `seed_tests`; p_holm: Holm over all rows of this table.
+    quantities: columns of the evidence; those that no run recorded are left out, as are contrasts without a pair.
+    Pairs, NaN and `why` as in `seed_tests`; p_holm: Holm over all rows of this table.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for quantity in (name for name in quantities if name in evidence):
         means = _means(evidence, protocol, quantity)
         last = means[means["step"].eq(means["step"].max())]

@@ -51,27 +51,21 @@ def blocks(
 def figure_data(records: Records, published: Published, study: str) -> dict[str, str]:
     """What has to be committed so that the figures can be drawn again: ending of a file's name -> CSV.
 
-    `_paths`: positions; `_curves`: training metrics, thinned; `_directions`: numbers of every path of parameters.
+    `_paths`: positions; `_curves`: training metrics, thinned; `_directions`: the numbers of every path of parameters.
     """
-    found: dict[str, str] = {}
-    curves: list[pd.DataFrame] = []
+    found: dict[str, list[pd.DataFrame]] = {}
     for exhibit in published.exhibits_of(study):
         labels = exhibit.labels(sorted(records.runs["method"].unique()))
         mine = _of(records, exhibit)
         if isinstance(exhibit, PathsExhibit):
-            paths = paths_exhibit.drawn(mine, exhibit.protocol, labels)
-            if len(paths):
-                found["_paths"] = paths_exhibit.paths_csv(paths)
+            found.setdefault("_paths", []).append(paths_exhibit.drawn(mine, exhibit.protocol, labels))
         elif isinstance(exhibit, SpreadExhibit):
-            curves.append(spread_exhibit.thinned_curves(mine, exhibit, labels))
+            found.setdefault("_curves", []).append(spread_exhibit.thinned_curves(mine, exhibit, labels))
         elif isinstance(exhibit, PlaneExhibit):
-            curves.append(plane_exhibit.drawn(mine, exhibit, labels))
-            directions = plane_exhibit.directions(records, exhibit, exhibit.labels(sorted(records.runs["method"].unique())))
-            if len(directions):
-                found["_directions"] = _csv(directions)
-    if any(len(frame) for frame in curves):
-        found["_curves"] = _csv(pd.concat([frame for frame in curves if len(frame)], ignore_index=True))
-    return found
+            found.setdefault("_curves", []).append(plane_exhibit.drawn(mine, exhibit, labels))
+            found.setdefault("_directions", []).append(plane_exhibit.directions(mine, exhibit, labels))
+    full = {ending: [frame for frame in frames if len(frame)] for ending, frames in found.items()}
+    return {ending: _csv(pd.concat(frames, ignore_index=True)) for ending, frames in full.items() if frames}
 
 
 def _settings(exhibit: AnyExhibit, info: StudyInfo) -> list[SettingInfo]:
@@ -99,4 +93,4 @@ def _part(files: Attachments, exhibit: AnyExhibit, source: Source) -> Part:
 
 
 def _csv(frame: pd.DataFrame) -> str:
-    return frame.to_csv(index=False, float_format="%.7g", lineterminator="\n")
+    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")

@@ -42,11 +42,14 @@ class Source:
 
 @dataclass
 class Part:
-    """What one exhibit shows of one setting; `measured` are the lines that stand beside the paper's claims."""
+    """What one exhibit shows of one setting.
+
+    measured: claim -> the lines that stand beside it; those under "" stand beside every other claim.
+    """
 
     figures: list[dict[str, Any]] = field(default_factory=list)
     tables: list[dict[str, Any]] = field(default_factory=list)
-    measured: list[str] = field(default_factory=list)
+    measured: dict[str, list[str]] = field(default_factory=lambda: {"": []})
 
 
 def interval_columns(values: Any, prefix: str = "") -> dict[str, float]:

@@ -18,12 +18,13 @@ Point = tuple[float, float]
 class Quantity(Strict):
     """How a measure, or the return, is shown.
 
-    limits: of the axis; None where the numbers decide.
+    limits: of the axis; None where the numbers decide. log: a logarithmic axis.
     """
 
     title: str
     digits: int = Field(default=2, ge=0)
     limits: Point | None = None
+    log: bool = False
 
 
 class Exhibit(Strict):
@@ -65,6 +66,7 @@ class MeasuresExhibit(Exhibit):
     quantities: measures of the suite, or `mean_return` -> how they are shown.
     baseline:   the method that is not trained; what it does is no achievement.
     contrasts:  pairs a, b that are tested on every quantity of `tested`, a minus b; one family.
+    beside_claims: the quantities that stand beside the paper's claims; empty: all.
     """
 
     kind: Literal["measures"]
@@ -73,12 +75,13 @@ class MeasuresExhibit(Exhibit):
     baseline: str | None = None
     contrasts: list[tuple[str, str]] = Field(default_factory=list)
     tested: list[str] = Field(default_factory=list)
+    beside_claims: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
-    def _tested_is_shown(self) -> MeasuresExhibit:
-        unknown = sorted(set(self.tested) - set(self.quantities))
+    def _named_is_shown(self) -> MeasuresExhibit:
+        unknown = sorted({*self.tested, *self.beside_claims} - set(self.quantities))
         if unknown:
-            raise ValueError(f"exhibit {self.id}: {unknown[0]} is tested, but is not among its quantities")
+            raise ValueError(f"exhibit {self.id}: {unknown[0]} is not among its quantities")
         return self
 
 
@@ -123,19 +126,23 @@ class SpreadExhibit(Exhibit):
 class PlaneExhibit(Exhibit):
     """The path of two parameters through training, and how straight it is.
 
-    x, y: training metrics. optimum: where the path should end. window: x from, to; y from, to.
-    iterations, every: the first so many iterations are drawn, an arrow every so many.
-    highlighted: the seed that is drawn in full colour.
+    x, y: training metrics, the parameters after each update. start: before the first. optimum: where the path should
+    end. window: x from, to; y from, to. updates, every: the first so many updates count, an arrow every so many.
+    drawn: the settings whose paths are drawn; None: all. highlighted: the seed that is drawn with arrows.
+    beside_claims: the methods that stand beside the paper's claims; empty: all.
     """
 
     kind: Literal["parameter_plane"]
     x: str
     y: str
+    start: Point
     optimum: Point
     window: tuple[float, float, float, float]
-    iterations: Annotated[int, Field(gt=0)]
+    updates: Annotated[int, Field(gt=0)]
     every: Annotated[int, Field(gt=0)]
+    drawn: list[str] | None = None
     highlighted: int = 0
+    beside_claims: list[str] = Field(default_factory=list)
 
     @property
     def curves(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -105,16 +105,15 @@ def _line_with_band(axis: Any, rows: pd.DataFrame, side: str, label: str, style:
 def line_with_band(
     axis: Any,
     x: np.ndarray,
-    mean: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
+    band: Sequence[np.ndarray],
     label: str,
     style: tuple[str, str],
     dash: str = "-",
     marked: bool = True,
 ) -> None:
-    """A mean with its interval over a number line, in the colour and marker of its method; a gap where it is NaN."""
+    """A mean with its interval (band: mean, low, high), in the colour and marker of its method; a gap where NaN."""
     colour, marker = style
+    mean, low, high = band
     axis.plot(x, mean, dash, color=colour, marker=marker if marked else None, markersize=4, linewidth=1.4, label=label)
     axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
 
@@ -238,7 +237,7 @@ def _settings() -> Any:
 
 
 def subplots(
-    rows: int, columns: int, size: tuple[float, float], sharex: bool = False, sharey: bool = False
+    rows: int, columns: int, size: tuple[float, float], sharex: bool = False, sharey: bool | Literal["row"] = False
 ) -> tuple[Any, Any]:
     """A figure of rows x columns panels, size in inches."""
     from matplotlib.figure import Figure

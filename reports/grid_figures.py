@@ -38,7 +38,7 @@ def overview(grid: Grid, table: pd.DataFrame) -> str:
         figure, axes = subplots(lines, columns, size, sharex=True, sharey=True)
         for axis, (title, names, part) in zip(axes.flat, panels, strict=False):
             _dots(axis, part, known)
-            axis.set_title(title, loc="left", fontsize=9)
+            axis.set_title(fill(title, TITLE_WIDTH), loc="left", fontsize=9)
             axis.set_yticks(range(len(names)), names, fontsize=8)
             axis.set_ylim(len(names) - 0.5, -0.5)
         _label_lowest(axes, len(panels), "fraction of optimum" if known else "as in the table")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports import grid_bounds, grid_figures, overview, tables
+from reports import exhibit_blocks, grid_bounds, grid_figures, overview, tables
 from reports.attachments import Attachments, grouped
 from reports.export import evidence, evidence_csv
 from reports.grid_tables import STEPS, Grid, beside_printed, grid_of, scores
@@ -52,6 +52,7 @@ def companion(files: Attachments, records: Records, info: StudyInfo, published: 
     files[f"{prefix}evidence.csv"] = evidence_csv(table)
     return context(files, mine, table, info, published, prefix) | {
         "info": info,
+        "exhibits": exhibit_blocks.blocks(files, mine, table, info, published, prefix),
         "records": records,
         "summary": overview.summary(mine.runs, info),
         "completeness": files.table(f"{prefix}completeness", tables.completeness(mine.runs, info)),

@@ -141,8 +141,10 @@ def scores(grid: Grid) -> pd.DataFrame:
     Rows without a score (a fraction where no optimum was recorded) are left out.
     """
     rows = done(grid.evidence, grid.protocol)
-    rows = rows[rows["step"].isin(list(STEPS.values()))]
-    accounting = rows["step"].map({step: name for name, step in STEPS.items()})
+    accountings = {STEPS["during"]: "during"}
+    accountings |= {int(step): "adapted" for step in [rows["step"].max()] if step > STEPS["during"]}
+    rows = rows[rows["step"].isin(list(accountings))]
+    accounting = rows["step"].map(accountings)
     if grid.value == "fraction_of_optimum":
         missing = pd.Series(NAN, index=rows.index)
         score, sd = rows.get("fraction_of_optimum", missing), rows.get("sd_fraction_over_tasks", missing)

@@ -12,6 +12,8 @@ from markupsafe import Markup, escape
 from reports import figures, tables
 
 TEMPLATES = Path(__file__).parent / "templates"
+REM_PER_POINT = 0.092
+"""A figure is shown a tenth larger than it was drawn, so that its text is about as large as the page's captions."""
 
 
 def inline_svg(svg: str, name: str, alt: str) -> Markup:
@@ -24,7 +26,9 @@ def inline_svg(svg: str, name: str, alt: str) -> Markup:
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = body.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
     body = body.replace(figures.INK, "currentColor").replace(figures.GRID, "var(--line)")
-    label = Markup('role="img" aria-label="{}" ').format(alt)
+    points = re.search(r'<svg [^>]*?width="([\d.]+)pt"', body)
+    natural = f' style="--natural: {float(points[1]) * REM_PER_POINT:.1f}rem"' if points else ""
+    label = Markup('role="img" aria-label="{}"{} ').format(alt, Markup(natural))
     return Markup(body.replace("<svg ", f"<svg {label}", 1))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -11,11 +12,12 @@ from reports.attachments import Attachments
 from reports.comparisons import paired_tests
 from reports.display import Column, count, interval, mean_text, p, shown, text, value
 from reports.exhibit_source import Part, Source, interval_columns
-from reports.exhibits import MeasuresExhibit
+from reports.exhibits import MeasuresExhibit, Quantity
 from reports.figures import drawing, legend, line_with_band, method_style, subplots, svg_text
 from reports.tables import done
 
 BASELINE = "not trained"
+TITLE_WIDTH = 34  # characters over a panel
 
 
 def part(files: Attachments, exhibit: MeasuresExhibit, source: Source) -> Part:
@@ -29,7 +31,7 @@ def part(files: Attachments, exhibit: MeasuresExhibit, source: Source) -> Part:
     made = Part(
         figures=[files.figure(f"{source.name}_steps", svg, alt) | {"caption": _caption(source, exhibit)}],
         tables=[_table(files, exhibit, source, frame)],
-        measured=_measured(frame, exhibit, labels),
+        measured={"": _measured(frame, exhibit, labels)},
     )
     tests = paired_tests(source.evidence, exhibit.contrasts, exhibit.protocol, exhibit.tested)
     if len(tests):
@@ -47,7 +49,12 @@ def over_seeds(evidence: pd.DataFrame, exhibit: MeasuresExhibit, labels: Sequenc
     names = [name for name in exhibit.quantities if name in mine and mine[name].notna().any()]
     for label in labels:
         for step, group in mine[mine["method"].eq(label)].groupby("step", sort=True):
-            row: dict[str, Any] = {"method": label, "step": step, "seeds": len(group), "tasks": int(group["tasks"].min())}
+            row: dict[str, Any] = {
+                "method": label,
+                "step": step,
+                "seeds": len(group),
+                "tasks": int(group["tasks"].min()),
+            }
             for name in names:
                 if len(values := group[name].dropna()):
                     row |= interval_columns(values, f"{name}_")
@@ -68,12 +75,9 @@ def figure(frame: pd.DataFrame, exhibit: MeasuresExhibit, labels: Sequence[str])
                 rows = frame[frame["method"].eq(label)]
                 if len(rows):
                     dash = "--" if label == exhibit.baseline else "-"
-                    parts = (rows[f"{name}_{part}"].to_numpy(dtype=float) for part in ("mean", "low", "high"))
-                    line_with_band(axis, rows["step"].to_numpy(dtype=float), *parts, label, style[label], dash)
-            axis.set_title(exhibit.quantities[name].title, loc="left", fontsize=9)
-            if limits := exhibit.quantities[name].limits:
-                room = 0.04 * (limits[1] - limits[0])
-                axis.set_ylim(limits[0] - room, limits[1] + room)
+                    band = [rows[f"{name}_{part}"].to_numpy(dtype=float) for part in ("mean", "low", "high")]
+                    line_with_band(axis, rows["step"].to_numpy(dtype=float), band, label, style[label], dash)
+            _axis(axis, exhibit.quantities[name], frame[f"{name}_mean"])
             axis.set_xticks(sorted(int(step) for step in frame["step"].unique()))
         for index, axis in enumerate(axes.flat):
             axis.set_visible(index < len(names))
@@ -84,6 +88,17 @@ def figure(frame: pd.DataFrame, exhibit: MeasuresExhibit, labels: Sequence[str])
         return svg_text(drawn)
 
 
+def _axis(axis: Any, quantity: Quantity, means: pd.Series) -> None:
+    """Title and scale; a logarithmic axis holds the means, and of the bands what fits."""
+    axis.set_title(fill(quantity.title, TITLE_WIDTH), loc="left", fontsize=9)
+    if quantity.log and means.gt(0).all():
+        axis.set_yscale("log")
+        axis.set_ylim(means.min() / 2, means.max() * 2)
+    elif quantity.limits:
+        room = 0.04 * (quantity.limits[1] - quantity.limits[0])
+        axis.set_ylim(quantity.limits[0] - room, quantity.limits[1] + room)
+
+
 def _caption(source: Source, exhibit: MeasuresExhibit) -> str:
     words = "mean over seeds and 95 % t interval"
     if exhibit.baseline:
@@ -91,18 +106,18 @@ def _caption(source: Source, exhibit: MeasuresExhibit) -> str:
     if "optimal_return" in source.evidence:
         bounds = source.evidence["optimal_return"].dropna()
         if len(bounds):
-            words += f"; no policy has a mean return above {bounds.mean():.2f} on these tasks"
+            words += f"; the optimal return of these tasks, as far as it is known, is {bounds.mean():.2f} on average"
     return words
 
 
 def _table(files: Attachments, exhibit: MeasuresExhibit, source: Source, frame: pd.DataFrame) -> dict[str, Any]:
-    columns = [count("adaptation steps", "step")]
+    columns = [count("steps", "step")]
     columns += [
         interval(quantity.title, f"{name}_", quantity.digits)
         for name, quantity in exhibit.quantities.items()
         if f"{name}_mean" in frame
     ]
-    made = shown(files, source.name, frame, "method", [*columns, count("seeds", "seeds"), count("tasks", "tasks")])
+    made = shown(files, source.name, frame, "method", [*columns, count("seeds", "seeds")])
     heads = [(f"{head} ({BASELINE})" if head == exhibit.baseline else head, rows) for head, rows in made["groups"]]
     return made | {"groups": heads, "title": "After every adaptation step: mean over seeds and 95 % t interval"}
 
@@ -127,19 +142,21 @@ def _tests(files: Attachments, exhibit: MeasuresExhibit, source: Source, tests: 
         value("df", "df", 0),
         p("p", "p"),
         p("p, Holm", "p_holm"),
-        Column("", lambda row: row["why"], text=True),
     ]
+    if tests["why"].any():
+        columns.append(Column("remark", lambda row: row["why"], text=True))
     title = f"After step {int(tests['step'].max())}: differences between methods, paired by training seed"
-    note = f"Paired t-tests; Holm’s adjustment is over the {len(tests)} rows of this table."
+    made = int(tests["p"].notna().sum())
+    note = f"Paired t-tests; Holm’s adjustment is over the {made} tests of this table that could be made."
     return shown(files, f"{source.name}_tests", named, "contrast", columns, title) | {"note": note}
 
 
 def _measured(frame: pd.DataFrame, exhibit: MeasuresExhibit, labels: Sequence[str]) -> list[str]:
-    """A line per quantity, with every method after its last step."""
+    """A line per quantity that stands beside claims, with every method after its last step."""
     last = frame.sort_values("step", kind="stable").drop_duplicates("method", keep="last").set_index("method")
     lines = []
     for name, quantity in exhibit.quantities.items():
-        if f"{name}_mean" in frame:
+        if f"{name}_mean" in frame and name in (exhibit.beside_claims or exhibit.quantities):
             cells = [
                 f"{label} {mean_text(last.loc[label].to_dict(), f'{name}_', quantity.digits)}"
                 for label in labels

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from harness.files import write_atomic
-from reports import comparisons, figures, grid_page, overview, tables
+from reports import comparisons, exhibit_blocks, figures, grid_page, overview, tables
 from reports.attachments import Attachments, grouped
 from reports.export import evidence, evidence_csv
 from reports.markup import environment
@@ -49,6 +49,7 @@ def build(
         "summary": overview.summary(mine.runs, study_info),
         "completeness": files.table("completeness", tables.completeness(mine.runs, study_info)),
         "provenance": overview.provenance(files, mine.runs),
+        "exhibits": exhibit_blocks.blocks(files, mine, table, study_info, published),
         "companions": [grid_page.companion(files, *companion, published) for companion in companions],
         "evidence_file": "evidence.csv",
     }
@@ -76,7 +77,7 @@ def _single_setting(
         ],
         "protocols": _protocols(files, table, published, info),
         "per_seed": _per_seed(files, table, published, info),
-        "training": _training(files, records, info),
+        "training": _training(files, records, info, published.curves_of(info.name)),
     }
 
 
@@ -176,10 +177,11 @@ def _per_seed(files: Attachments, table: pd.DataFrame, published: Published, inf
     return {"blocks": blocks, "without": without.to_dict("records"), "file": files.table("per_seed", frame)["file"]}
 
 
-def _training(files: Attachments, records: Records, info: StudyInfo) -> list[dict[str, Any]]:
+def _training(files: Attachments, records: Records, info: StudyInfo, exhibited: list[str]) -> list[dict[str, Any]]:
+    """The returns over training, and every other metric that no exhibit draws."""
     titles = overview.CURVE_TITLES
     shown = []
-    present = set(records.curves["metric"])
+    present = set(records.curves["metric"]) - (set(exhibited) - set(titles))
     for metric in [*(m for m in titles if m in present), *sorted(present - set(titles))]:
         title = titles.get(metric, metric.replace("_", " "))
         svg = figures.training_curves(records.curves, records.runs, info.labels, metric, title)

@@ -37,8 +37,8 @@ def part(files: Attachments, exhibit: PathsExhibit, source: Source) -> Part:
     seed = f"training seed {seeds[0]}" if len(seeds) == 1 else f"training seeds {', '.join(map(str, seeds))}"
     discs = " and ".join(f"{radius:g} ({meaning})" for meaning, radius in exhibit.radii.items())
     caption = (
-        f"{seed}; {EPISODES} episodes of each of the first {table['task'].nunique()} test tasks, start at the ring, end "
-        f"at the dot; a colour per task, its own goal in the same colour, with discs of radius {discs}"
+        f"{seed}; {EPISODES} episodes of each of the first {table['task'].nunique()} test tasks, start at the ring, "
+        f"end at the dot; a colour per task, its own goal in the same colour, with discs of radius {discs}"
     )
     figure = files.figure(source.name, paths_figure(table, exhibit, shown), alt) | {"caption": caption}
     return Part(figures=[figure])
@@ -64,11 +64,6 @@ def drawn(records: Records, protocol: str, labels: Sequence[str]) -> pd.DataFram
     ]
     kept = kept.astype(dict.fromkeys(COLUMNS[2:7], "int64") | {"x": "float64", "y": "float64"})
     return kept.round({"x": DECIMALS, "y": DECIMALS})[COLUMNS].sort_values(COLUMNS[:7], ignore_index=True)
-
-
-def paths_csv(table: pd.DataFrame) -> str:
-    """The evidence of the figure."""
-    return table.to_csv(index=False, float_format=f"%.{DECIMALS}f", lineterminator="\n")
 
 
 def paths_figure(table: pd.DataFrame, exhibit: PathsExhibit, labels: Sequence[str]) -> str:
@@ -97,8 +92,8 @@ def _panel(axis: Any, rows: pd.DataFrame, exhibit: PathsExhibit) -> None:
         for radius in exhibit.radii.values():
             axis.add_patch(Circle(goal, radius, facecolor=colour, alpha=0.13, linewidth=0))
         axis.plot(*goal, "+", color=colour, markersize=7, markeredgewidth=1.4)
-    for (task, _), path in rows.groupby(["task", "episode"], sort=True):
-        colour = COLOURS[int(task) % len(COLOURS)]
+    for _, path in rows.groupby(["task", "episode"], sort=True):
+        colour = COLOURS[int(path["task"].iloc[0]) % len(COLOURS)]
         x, y = path["x"].to_numpy(), path["y"].to_numpy()
         axis.plot(x, y, color=colour, linewidth=0.9, alpha=0.9)
         axis.plot(x[0], y[0], "o", color=colour, markersize=3, markerfacecolor="none", markeredgewidth=0.7)

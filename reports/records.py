@@ -64,8 +64,9 @@ def load(
 ) -> Records:
     """Read a study's runs. Unfinished, diverged and failed runs are kept: they are counted, not averaged.
 
-    The curves are those of CURVE_METRICS and of `metrics`. Of several records of one run_id the finished one counts. With `run_ids` (those that the study file expands to)
-    every other record is left out and counted; without, records that cannot be told apart by a reader are refused.
+    The curves are those of CURVE_METRICS and of `metrics`. Of several records of one run_id the finished one counts.
+    With `run_ids` (those that the study file expands to) every other record is left out and counted; without, records
+    that cannot be told apart by a reader are refused.
 
     Errors:
         UserError: no store, no such study, no run that fits; two versions or two specifications of one method and seed;

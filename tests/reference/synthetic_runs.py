@@ -107,10 +107,12 @@ def write_store(folder: Path, records: Records, extra_metrics: int = 0) -> str:
 
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(tracking_uri=uri)
-    experiment = client.create_experiment("navigation", artifact_location=(folder / "artifacts").as_uri())
+    experiment = client.create_experiment(records.study, artifact_location=(folder / "artifacts").as_uri())
     client.create_run(experiment, tags={"kind": "invocation"})
     returns = dict(iter(records.returns.groupby("run_id")))
-    references = dict(iter(records.references.groupby("run_id")))
+    further = {
+        name: dict(iter(getattr(records, name).groupby("run_id"))) for name in ("references", "measures", "paths")
+    }
     curves = dict(iter(records.curves.groupby("run_id")))
     for row in records.runs.to_dict("records"):
         manifest = row.pop("manifest")
@@ -129,8 +131,9 @@ def write_store(folder: Path, records: Records, extra_metrics: int = 0) -> str:
         target.mkdir(parents=True)
         if row["run_id"] in returns:
             returns[row["run_id"]].drop(columns="run_id").to_parquet(target / "returns.parquet")
-        if row["run_id"] in references:
-            references[row["run_id"]].drop(columns="run_id").to_parquet(target / "references.parquet")
+        for name, tables in further.items():
+            if row["run_id"] in tables:
+                tables[row["run_id"]].drop(columns="run_id").to_parquet(target / f"{name}.parquet")
         if row["status"] in ("done", "diverged"):
             (target / "manifest.json").write_text(json.dumps(manifest))
         client.set_terminated(run.run_id)

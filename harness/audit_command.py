@@ -7,7 +7,7 @@ import io
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import track
@@ -27,13 +27,21 @@ LINE_EVERY_S = 15.0
 Row = dict[str, Any]
 
 
+class Measured(NamedTuple):
+    """An audit that is whole: its file, the CSV of all cells, and what made them."""
+
+    audit: Audit
+    table: Path
+    provenance: dict[str, Any]
+
+
 def run_audit(
     path: Path, scale: str, registries: Registries, results: Path, evidence: Path | None, command: str
-) -> int:
+) -> Measured:
     """Measure the cells that are not there yet, write the table, and with a folder for ``evidence`` a copy there.
 
     Every finished cell is one small file under ``<results>/estimators/cells``, named by a hash of what decides its
-    numbers: the command goes on where it was interrupted. Returns the exit code.
+    numbers: the command goes on where it was interrupted.
     """
     audit = Audit(path, scale, registries)
     console = Console(highlight=False, soft_wrap=True)
@@ -50,12 +58,13 @@ def run_audit(
     target = folder / (f"{name}.csv" if scale == "paper" else f"{name}_{scale}.csv")
     write_atomic(target, text.encode())
     console.print(f"table: {target}")
+    made_by = _provenance(audit, cells, text, command)
     if evidence is not None:
         written = evidence / f"{name}.csv"
         write_atomic(written, text.encode())
-        write_json(written.with_suffix(".provenance.json"), _provenance(audit, cells, text, command))
+        write_json(written.with_suffix(".provenance.json"), made_by)
         console.print(f"evidence: {written}\nprovenance: {written.with_suffix('.provenance.json')}")
-    return 0
+    return Measured(audit, target, made_by)
 
 
 def evidence_folder(asked: str | None, scale: str, committed: Path) -> Path | None:

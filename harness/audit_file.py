@@ -62,7 +62,14 @@ class AuditFile(Settings):
     episodes: Annotated[dict[Count, Annotated[int, Field(ge=4)]], Field(min_length=1)]
     mdps: Count
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+    findings: list[str] = Field(default_factory=list)
+    """What the results say, a paragraph each; the page shows them above its tables."""
     scales: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+
+    def descriptions(self) -> dict[str, str]:
+        """What every estimator and stage is."""
+        estimators = {name: entry.description for name, entry in self.estimators.items()}
+        return estimators | {name: entry.description for name, entry in self.stages.items()}
 
     @model_validator(mode="after")
     def _samples_of_those_who_have_them(self) -> AuditFile:

@@ -95,9 +95,11 @@ def export_evidence(options: argparse.Namespace) -> int:
     from reports.export import write_evidence
 
     study = _study(options)
-    if options.to is None and (study.scale != "paper" or study.path.parent.parent != SUITES_FOLDER):
-        raise UserError("only the project's own studies at paper scale go to its committed evidence; say --to FOLDER")
-    target = Path(options.to or EVIDENCE_FOLDER) / f"{study.file.study}.csv"
+    if options.to is None and (study.scale == "smoke" or study.path.parent.parent != SUITES_FOLDER):
+        raise UserError(
+            "only the project's own studies, and no smoke test, go to its committed evidence; say --to FOLDER"
+        )
+    target = Path(options.to or EVIDENCE_FOLDER) / f"{_stem(study)}.csv"
     records = _records(study, options)
     beside = figure_data(records, _published(study), study.file.study)
     written = write_evidence(records, target, _command(), study.file.settings_and_columns(), beside)
@@ -116,6 +118,11 @@ def print_table(options: argparse.Namespace) -> int:
     evidence = read_evidence(Path(options.evidence or EVIDENCE_FOLDER / f"{study.file.study}.csv"))
     print(markdown(evidence, _published(study), study.file.study, list(study.file.methods)), end="")
     return 0
+
+
+def _stem(study: Study) -> str:
+    """What the files of a study are called: another scale than the paper's never replaces a replication."""
+    return study.file.study if study.scale == "paper" else f"{study.file.study}_{study.scale}"
 
 
 def _published(study: Study) -> Any:
@@ -210,11 +217,22 @@ def list_studies(options: argparse.Namespace) -> int:
 
 
 def audit_estimators(options: argparse.Namespace) -> int:
-    """Measure every meta-gradient estimator against the exact meta-gradient."""
+    """Measure every meta-gradient estimator against the exact meta-gradient, and write the page."""
     from harness.audit_command import evidence_folder, run_audit
+    from reports.estimators_page import build
+    from reports.published import load_published
 
-    evidence = evidence_folder(options.export, options.scale, EVIDENCE_FOLDER)
-    return run_audit(AUDIT, options.scale, REGISTRIES, Path(options.results), evidence, _command())
+    results, evidence = Path(options.results), evidence_folder(options.export, options.scale, EVIDENCE_FOLDER)
+    done = run_audit(AUDIT, options.scale, REGISTRIES, results, evidence, _command())
+    file = done.audit.file
+    published = load_published(SUITES_FOLDER / "point_corners" / "published.yaml")
+    claim = published.claim("rothfuss2019_promp", "dice_std_over_lvc")
+    page = build(
+        done.table, done.provenance, results / "reports",
+        title=file.title, findings=file.findings, descriptions=file.descriptions(), claim=claim,
+    )  # fmt: skip
+    print(f"page:    {page}\ntables and figures: {page.with_suffix('')}")
+    return 0
 
 
 def start_ui(options: argparse.Namespace) -> int:

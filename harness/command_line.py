@@ -53,7 +53,7 @@ def command_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     add("report", "write the report page of a study from its records", "navigation", *whole)
     export = add("export", "write the evidence of a study as CSV", "navigation --seeds 0-19", *whole)
     export.add_argument("--to", help="folder (default: reports/evidence of the project, at paper scale)")
-    table = add("table", "print a study's headline table in Markdown", "navigation", "study")
+    table = add("table", "print a study's headline table in Markdown", "navigation", "study", "--scale")
     table.add_argument("--evidence", help="evidence file (default: the committed one)")
     add("status", "list the runs of a study and their states", "navigation", *whole[:4])
     add("list", "list the studies", "", "--scale")

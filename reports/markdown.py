@@ -8,9 +8,11 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import UserError
+from reports.exhibits import MeasuresExhibit
+from reports.export import own_columns
 from reports.grid_tables import Grid, beside_printed, grid_of, settings_of
 from reports.published import Published
-from reports.tables import markdown_table, number
+from reports.tables import done, markdown_table, number
 
 
 def markdown(evidence: pd.DataFrame, published: Published, study: str, labels: Sequence[str]) -> str:
@@ -23,7 +25,36 @@ def markdown(evidence: pd.DataFrame, published: Published, study: str, labels: S
     for comparison in published.comparisons:
         if comparison.study == study:
             return markdown_table(evidence, published, labels, comparison.id)
+    for exhibit in published.exhibits:
+        if isinstance(exhibit, MeasuresExhibit) and exhibit.study == study:
+            return measures_markdown(evidence, exhibit, labels)
     raise UserError(f"no printed table is declared for study {study}, so there is no headline table")
+
+
+def measures_markdown(evidence: pd.DataFrame, exhibit: MeasuresExhibit, labels: Sequence[str]) -> str:
+    """A line per setting and method: every quantity before adaptation → after it, the latter ± SD over seeds."""
+    mine = done(evidence[evidence["study"].eq(exhibit.study)], exhibit.protocol)
+    settings = [name for name in own_columns(mine) if mine[name].notna().any()]
+    heads = [*settings, "method", "seeds", *(quantity.title for quantity in exhibit.quantities.values())]
+    aligned = ["---"] * (len(settings) + 1) + ["---:"] * (len(heads) - len(settings) - 1)
+    lines = [heads, aligned]
+    for setting in mine["setting"].drop_duplicates():
+        for label in exhibit.labels(labels):
+            group = mine[mine["setting"].eq(setting) & mine["method"].eq(label)]
+            if len(group):
+                place = [str(group[name].iloc[0]) for name in settings]
+                lines.append([*place, label, str(group["seed"].nunique()), *_before_and_after(group, exhibit)])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _before_and_after(group: pd.DataFrame, exhibit: MeasuresExhibit) -> list[str]:
+    first, last = (group[group["step"].eq(step)] for step in (group["step"].min(), group["step"].max()))
+    cells = []
+    for name, quantity in exhibit.quantities.items():
+        numbers = (first[name].mean(), last[name].mean(), last[name].std())
+        before, after, spread = (number(one, quantity.digits) for one in numbers)
+        cells.append(f"{before} → {after}" + (f" ± {spread}" if len(last) > 1 else ""))
+    return cells
 
 
 def grid_markdown(evidence: pd.DataFrame, published: Published, comparison_id: str, labels: Sequence[str]) -> str:

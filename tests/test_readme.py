@@ -21,8 +21,8 @@ def evidence_of(name):
     return read_evidence(PROJECT / "reports" / "evidence" / f"{name}.csv")
 
 
-def study_of(name):
-    return read_study(find_study(name, PROJECT / "suites"), "paper", cli.REGISTRIES)
+def study_of(name, scale="paper"):
+    return read_study(find_study(name, PROJECT / "suites"), scale, cli.REGISTRIES)
 
 
 @pytest.mark.parametrize("name", ["navigation", "bandits", "bandits_ablation", "tabular_mdp"])
@@ -37,9 +37,10 @@ EVIDENCE = PROJECT / "reports" / "evidence"
 SIDECARS = {path: json.loads(path.read_text()) for path in sorted(EVIDENCE.glob("*.provenance.json"))}
 
 
-@pytest.mark.parametrize("name", [facts["study"] for facts in SIDECARS.values() if "study" in facts])
-def test_the_committed_evidence_is_of_the_runs_that_the_study_now_asks_for(name):
-    study, evidence = study_of(name), evidence_of(name)
+@pytest.mark.parametrize("path", [path.name for path, facts in SIDECARS.items() if "study" in facts])
+def test_the_committed_evidence_is_of_the_runs_that_the_study_now_asks_for(path):
+    facts = SIDECARS[EVIDENCE / path]
+    study, evidence = study_of(facts["study"], facts["scale"]), evidence_of(path.removesuffix(".provenance.json"))
     seeds = sorted(int(seed) for seed in evidence["seed"].unique())
     assert set(evidence["run_id"]) == {run.spec.run_id for run in study.plan(seeds)}
     assert set(evidence["status"]) <= {"done", "diverged"}

@@ -6,13 +6,13 @@ WORKERS ?= $(shell nproc)
 RESULTS ?= results
 
 BIN     := .venv/bin
-SIZE    := --scale $(SCALE) --results $(RESULTS) $(if $(SEEDS),--seeds $(SEEDS))
+SIZE     = --scale $(SCALE) --results $(RESULTS) $(if $(SEEDS),--seeds $(SEEDS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce navigation bandits tabular-mdp estimators report ui status check test bench clean
+.PHONY: help setup reproduce navigation bandits tabular-mdp point-corners point-1d estimators report ui status check test bench clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo "  variables: STUDY=$(STUDY)  SEEDS=0-4 (or 0,2,7)  SCALE=paper|quick|smoke  WORKERS=$(WORKERS)  RESULTS=$(RESULTS)"
 
 .venv/ready: requirements.lock pyproject.toml
@@ -35,17 +35,14 @@ bandits: reproduce  ## Bernoulli bandits and the ablation of the inner step (abo
 tabular-mdp: STUDY := tabular_mdp
 tabular-mdp: reproduce  ## tabular MDPs (about 20 minutes)
 
-estimators: .venv/ready  ## measure meta-gradient estimators against the exact meta-gradient (about 10 minutes)
-	$(BIN)/metarepro estimators --scale $(SCALE) --results $(RESULTS)
-
 point-corners: STUDY := point_corners
 point-corners: SCALE := quick
-point-corners: reproduce  ## ProMP's corner tasks and its gradient spread (SCALE=quick: about an hour; SCALE=paper: a day)
+point-corners: reproduce  ## ProMP's corner tasks and its gradient spread (SCALE=quick: an hour; paper: a day)
 
 point-1d: STUDY := point_1d
 point-1d: reproduce  ## ProMP's toy task: update directions of formulations I and II
 
-estimators: .venv/ready  ## every meta-gradient estimator against the exact meta-gradient
+estimators: .venv/ready  ## every meta-gradient estimator against the exact meta-gradient (about 10 minutes)
 	$(BIN)/metarepro estimators --scale $(SCALE) --results $(RESULTS)
 
 report: .venv/ready  ## write a study's page from the recorded runs

@@ -75,6 +75,12 @@ class ProximalSettings(InnerChoice, OuterAdamSettings):
     kl_target: PositiveRate | None = None
     """Halve or double η after every meta-iteration so that the divergence comes to about this; null: η is fixed."""
 
+    @model_validator(mode="after")
+    def _something_to_adapt(self) -> Self:
+        if self.kl_target is not None and self.kl_coefficient == 0.0:
+            raise ValueError("kl_target: a kl_coefficient of 0 stays 0, however often it is doubled")
+        return self
+
 
 def build_vpg(settings: VPGSettings, suite: Suite) -> MetaLearner:
     """A learner with vanilla policy gradient outside."""

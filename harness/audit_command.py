@@ -48,23 +48,33 @@ def run_audit(
     require_writable(results)
     folder = results / "estimators"
     files = {cell: folder / "cells" / f"{audit.key(cell)}.json" for cell in audit.cells()}
-    missing = [cell for cell, file in files.items() if not file.exists()]
+    missing = [cell for cell, file in files.items() if not _is_whole(file)]
     name = audit.file.audit
     console.print(f"{name} ({scale}): {len(files)} cells: {len(files) - len(missing)} done, {len(missing)} missing")
     if missing:
         _measure(audit, missing, lambda cell: files[cell], command, console)
     cells = [read_json(file) for file in files.values()]
     text = table(row for cell in cells for row in cell["rows"])
-    target = folder / (f"{name}.csv" if scale == "paper" else f"{name}_{scale}.csv")
+    stem = name if scale == "paper" else f"{name}_{scale}"
+    target = folder / f"{stem}.csv"
     write_atomic(target, text.encode())
     console.print(f"table: {target}")
     made_by = _provenance(audit, cells, text, command)
     if evidence is not None:
-        written = evidence / f"{name}.csv"
+        written = evidence / f"{stem}.csv"
         write_atomic(written, text.encode())
         write_json(written.with_suffix(".provenance.json"), made_by)
         console.print(f"evidence: {written}\nprovenance: {written.with_suffix('.provenance.json')}")
     return Measured(audit, target, made_by)
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a cell was measured; one that was damaged since is measured again."""
+    try:
+        cell = read_json(file) if file.exists() else {}
+        return bool(cell["rows"]) and "provenance" in cell and all(set(COLUMNS) <= set(row) for row in cell["rows"])
+    except (UserError, KeyError, TypeError):
+        return False
 
 
 def evidence_folder(asked: str | None, scale: str, committed: Path) -> Path | None:

@@ -66,11 +66,6 @@ class AuditFile(Settings):
     """What the results say, a paragraph each; the page shows them above its tables."""
     scales: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
 
-    def descriptions(self) -> dict[str, str]:
-        """What every estimator and stage is."""
-        estimators = {name: entry.description for name, entry in self.estimators.items()}
-        return estimators | {name: entry.description for name, entry in self.stages.items()}
-
     @model_validator(mode="after")
     def _samples_of_those_who_have_them(self) -> AuditFile:
         for name, entry in self.estimators.items():
@@ -130,6 +125,15 @@ class Audit:
             for episodes, batches in sorted(file.episodes.items())
             for mdp in range(file.mdps)
         ]
+
+    def shown(self) -> dict[str, Any]:
+        """What a page says of the audit: title, what every estimator and stage is, and what the results at paper scale
+        say.
+        """
+        estimators = {name: entry.description for name, entry in self.file.estimators.items()}
+        stages = {name: entry.description for name, entry in self.file.stages.items()}
+        findings = self.file.findings if self.scale == "paper" else []
+        return {"title": self.file.title, "descriptions": estimators | stages, "findings": findings}
 
     def key(self, cell: Cell) -> str:
         """Hash of everything that decides the numbers of a cell."""

@@ -17,7 +17,7 @@ from harness.errors import UserError
 from harness.extensions import with_installed
 from harness.plan import Plan, require_runs
 from harness.spec import PlannedRun
-from harness.study import Study, find_study, parse_seeds, read_study, study_files
+from harness.study import Study, find_study, has_scale, parse_seeds, read_study, study_files
 from harness.tracking import Store, default_uri, set_mlflow_environment
 from harness.worker import Job, Outcome, Report, work
 from suites import SUITES
@@ -28,6 +28,8 @@ EXTENDED = with_installed(REGISTRIES)
 can change or break them."""
 PROJECT = Path(__file__).resolve().parent.parent
 SUITES_FOLDER = PROJECT / "suites"
+CLAIM = ("point_corners", "rothfuss2019_promp", "dice_std_over_lvc")
+"""The printed statement that the estimator audit measures: suite, paper, id."""
 EVIDENCE_FOLDER = PROJECT / "reports" / "evidence"
 AUDIT = SUITES_FOLDER / "tabular_mdp" / "audits" / "estimators.yaml"
 
@@ -114,8 +116,8 @@ def print_table(options: argparse.Namespace) -> int:
     from reports.export import read_evidence
     from reports.markdown import markdown
 
-    study = _read(find_study(options.study, SUITES_FOLDER), "paper")
-    evidence = read_evidence(Path(options.evidence or EVIDENCE_FOLDER / f"{study.file.study}.csv"))
+    study = _read(find_study(options.study, SUITES_FOLDER), options.scale)
+    evidence = read_evidence(Path(options.evidence or EVIDENCE_FOLDER / f"{_stem(study)}.csv"))
     print(markdown(evidence, _published(study), study.file.study, list(study.file.methods)), end="")
     return 0
 
@@ -211,8 +213,11 @@ def show_status(options: argparse.Namespace) -> int:
 def list_studies(options: argparse.Namespace) -> int:
     """All studies that come with the project."""
     for name, path in study_files(SUITES_FOLDER).items():
-        study = _read(path, options.scale)
-        print(f"{name:<20} {study.file.title}  ({len(study.plan())} runs, {path})")
+        what = f"has no scale {options.scale}  ({path})"
+        if has_scale(path, options.scale):
+            study = _read(path, options.scale)
+            what = f"{study.file.title}  ({len(study.plan())} runs, {path})"
+        print(f"{name:<24} {what}")
     return 0
 
 
@@ -224,13 +229,8 @@ def audit_estimators(options: argparse.Namespace) -> int:
 
     results, evidence = Path(options.results), evidence_folder(options.export, options.scale, EVIDENCE_FOLDER)
     done = run_audit(AUDIT, options.scale, REGISTRIES, results, evidence, _command())
-    file = done.audit.file
-    published = load_published(SUITES_FOLDER / "point_corners" / "published.yaml")
-    claim = published.claim("rothfuss2019_promp", "dice_std_over_lvc")
-    page = build(
-        done.table, done.provenance, results / "reports",
-        title=file.title, findings=file.findings, descriptions=file.descriptions(), claim=claim,
-    )  # fmt: skip
+    claim = load_published(SUITES_FOLDER / CLAIM[0] / "published.yaml").claim(*CLAIM[1:])
+    page = build(done.table, done.provenance, results / "reports", claim=claim, **done.audit.shown())
     print(f"page:    {page}\ntables and figures: {page.with_suffix('')}")
     return 0
 

@@ -16,6 +16,9 @@ from harness.study_file import ProtocolEntry, StudyFile
 from harness.validation import holds, nearest, validated
 from harness.yaml_source import Location, Source, extend, merge, read_yaml
 
+OF_ONE_STUDY = ("findings", "companions")
+"""What a study that extends another under a name of its own does not take over: it is about the other's results."""
+
 
 class Layer(NamedTuple):
     """A block of settings and its place in the file."""
@@ -45,6 +48,8 @@ class Study:
             return ("scales", scale, *path) if path and holds(patch, path) else path
 
         data = merge(source.data, _of_what_is_there(patch, source.data))
+        if scale != "paper" and "findings" not in patch:
+            data = {key: value for key, value in data.items() if key != "findings"}
         self.file: StudyFile = validated(StudyFile, data, source, locate)
         self.seeds = parse_seeds(self.file.seeds, source.where(locate(("seeds",))))
         self._own_files = OwnFiles()
@@ -244,8 +249,18 @@ def read_study(path: Path, scale: str, registries: Registries) -> Study:
         if not parent.exists():
             raise UserError(f"{where}: {parent} does not exist")
         seen.add(parent.resolve())
-        source, folder = extend(read_yaml(parent), source), parent.parent
+        base = read_yaml(parent)
+        if "study" in source.data:
+            for key in OF_ONE_STUDY:
+                base.data.pop(key, None)
+        source, folder = extend(base, source), parent.parent
     return Study(source, scale, registries)
+
+
+def has_scale(path: Path, scale: str) -> bool:
+    """Whether a study file names the scale; one that extends another may have what the other has."""
+    data = read_yaml(path).data
+    return "extends" in data or scale in (data.get("scales") or {})
 
 
 def study_files(suites: Path) -> dict[str, Path]:

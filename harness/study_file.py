@@ -97,7 +97,8 @@ class StudyFile(Settings):
     """Measured CPU minutes of the whole study as written, for the first estimate of how long it will take."""
     deviations: list[Deviation] = Field(default_factory=list)
     findings: list[str] = Field(default_factory=list)
-    """What the results say, a paragraph each; the page shows them beside the tables."""
+    """What the results at scale paper say, a paragraph each; the page shows them beside the tables. A scale that is
+    worth findings of its own states them in its patch."""
     companions: list[Name] = Field(default_factory=list)
     """Studies that this study's page shows as well."""
     scales: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]

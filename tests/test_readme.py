@@ -63,8 +63,8 @@ def test_every_command_of_the_readme_exists(command, capsys):
 
 
 def test_every_target_of_the_readme_exists():
-    targets = set(re.findall(r"^([a-z-]+):.*##", (PROJECT / "Makefile").read_text(), flags=re.M))
-    assert set(re.findall(r"`make ([a-z-]+)", README)) <= targets
+    targets = set(re.findall(r"^([a-z0-9-]+):.*##", (PROJECT / "Makefile").read_text(), flags=re.M))
+    assert set(re.findall(r"`make ([a-z0-9-]+)", README)) <= targets
 
 
 def test_the_study_of_the_readme_reads_and_differs_as_it_says(tmp_path):

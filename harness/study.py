@@ -258,9 +258,9 @@ def read_study(path: Path, scale: str, registries: Registries) -> Study:
 
 
 def has_scale(path: Path, scale: str) -> bool:
-    """Whether a study file names the scale; one that extends another may have what the other has."""
+    """Whether one of the project's study files, or what it extends, names the scale."""
     data = read_yaml(path).data
-    return "extends" in data or scale in (data.get("scales") or {})
+    return scale in data.get("scales", {}) or ("extends" in data and has_scale(path.parent / data["extends"], scale))
 
 
 def study_files(suites: Path) -> dict[str, Path]:

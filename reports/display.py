@@ -13,6 +13,9 @@ from reports.markup import p_value
 from reports.tables import NO_NUMBER, number
 
 Row = Mapping[Any, Any]
+Limits = tuple[float | None, float | None]
+UNLIMITED: Limits = (None, None)
+ALL_AGREE = f"[{NO_NUMBER}]"
 
 
 @dataclass(frozen=True)
@@ -60,16 +63,45 @@ def p(head: str, key: str) -> Column:
     return Column(head, lambda row: p_value(row[key]))
 
 
-def interval(head: str, prefix: str = "", digits: int = 2, strong: bool = False) -> Column:
+def interval(head: str, prefix: str = "", digits: int = 2, strong: bool = False, limits: Limits = UNLIMITED) -> Column:
     """A mean with its interval: `<prefix>mean [<prefix>low, <prefix>high]`."""
-    return Column(head, lambda row: mean_text(row, prefix, digits), strong=strong)
+    return Column(head, lambda row: mean_text(row, prefix, digits, limits), strong=strong)
 
 
-def mean_text(row: Row, prefix: str = "", digits: int = 2) -> str:
-    """The text of a mean with its interval; the mean alone where one number leaves the interval undefined."""
+def mean_text(row: Row, prefix: str = "", digits: int = 2, limits: Limits = UNLIMITED) -> str:
+    """The text of a mean with its interval; the mean alone where one number leaves the interval undefined.
+
+    limits: an interval ends where no number is possible. An interval without width is ALL_AGREE.
+    """
     mean, low, high = (row.get(f"{prefix}{part}") for part in ("mean", "low", "high"))
     if mean is None or pd.isna(mean):
         return NO_NUMBER
-    if low is None or pd.isna(low):
+    if low is None or high is None or pd.isna(low):
         return number(mean, digits)
+    if no_width(low, high):
+        return f"{number(mean, digits)} {ALL_AGREE}"
+    least, most = limits
+    low, high = low if least is None else max(low, least), high if most is None else min(high, most)
     return f"{number(mean, digits)} [{number(low, digits)}, {number(high, digits)}]"
+
+
+def interval_note(frame: pd.DataFrame, shown_limits: Mapping[str, Limits]) -> str:
+    """What a reader has to know of the intervals of this frame, prefix -> limits; empty where nothing is special."""
+    cut = agree = False
+    for prefix, (least, most) in shown_limits.items():
+        if f"{prefix}low" in frame:
+            ends = frame[[f"{prefix}low", f"{prefix}high"]].dropna()
+            for low, high in zip(ends[f"{prefix}low"], ends[f"{prefix}high"], strict=True):
+                agree |= no_width(low, high)
+                cut |= not no_width(low, high) and (
+                    (least is not None and low < least) or (most is not None and high > most)
+                )
+    words = "A t interval that reaches beyond the possible range is shown up to its end." if cut else ""
+    if agree:
+        words += f" {ALL_AGREE}: all seeds agree, so that there is no interval."
+    return words.strip()
+
+
+def no_width(low: float, high: float) -> bool:
+    """Whether an interval has no width, up to rounding."""
+    return bool(high - low <= 1e-12 * max(1.0, abs(high)))

@@ -1,4 +1,4 @@
-"""The audit of meta-gradient estimators as tables: means over MDPs, which are the unit here.
+"""The audit of meta-gradient estimators as tables: averages over MDPs, which are the unit here.
 
 Every MDP is solved exactly, so that an estimator's bias, spread and direction are known on it. What is averaged over
 MDPs holds for the family that they were drawn from; within an MDP the number of estimates makes the error small.
@@ -15,7 +15,7 @@ import pandas as pd
 
 from harness.errors import UserError
 from reports.exhibit_source import interval_columns
-from reports.statistics import t_interval
+from reports.statistics import median_interval, t_interval
 
 STAGES = ("initial", "middle", "near_optimum", "meta_trained")
 ESTIMATORS = ("first_order", "score_function", "lvc", "dice", "emaml_derived", "emaml_paper", "emaml_released")
@@ -81,6 +81,7 @@ def names(audit: pd.DataFrame, column: str) -> list[Any]:
 def over_mdps(audit: pd.DataFrame) -> pd.DataFrame:
     """A row per case, stage, estimator and number of episodes: means over MDPs with their 95 % t intervals.
 
+    bias_*: as `typical_bias`.
     bias_clear: "yes" where the mean of `bias_squared` over these MDPs, an unbiased estimate that may be negative, is
     more than 1.96 of its standard errors above 0: what remains is not the noise of the estimate.
     """
@@ -88,19 +89,43 @@ def over_mdps(audit: pd.DataFrame) -> pd.DataFrame:
     keys = [*CASE, "stage", "estimator", "episodes"]
     for key, group in audit.groupby(keys, sort=False):
         row: dict[str, Any] = dict(zip(keys, key, strict=True)) | {"mdps": len(group)}
-        for name in (*STATISTICS, "relative_sd_coordinates", "cosine_of_mean"):
+        row |= typical_bias(group)
+        for name in ("sd", "rmse", "cosine", "cosine_of_mean"):
             row |= interval_columns(group[name], f"{name}_")
-        error = float(np.sqrt(group["bias_squared_se"].pow(2).sum()))
-        row["bias_clear"] = "yes" if group["bias_squared"].sum() > Z * error else "no"
+        row |= median_columns(group["relative_sd_coordinates"], "relative_sd_coordinates_")
+        row["bias_clear"] = "yes" if row["bias_low"] > 0 else "no"
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def ratios(audit: pd.DataFrame, over: str = PAIR[0], under: str = PAIR[1]) -> pd.DataFrame:
-    """Spread of one estimator divided by that of another on the same MDP: geometric mean, 95 % t interval of the log.
+def signed_root(square: Any) -> Any:
+    """√x, or -√-x below zero: where an unbiased estimate of a square is negative, its root shows it."""
+    return np.sign(square) * np.sqrt(np.abs(square))
 
-    norm_*: of `sd`; coordinates_*: of the statistic of Rothfuss et al. 2019. larger: on how many MDPs the SD of `over`
-    is the larger one. One row per case, stage and number of episodes that both have.
+
+def typical_bias(group: pd.DataFrame) -> dict[str, float]:
+    """`bias_mean`, `_low`, `_high`: the root of the mean of `bias_squared` over these MDPs, with 1.96 of its error.
+
+    A single MDP's root, cut off at zero, is above zero by noise alone, and so is the mean of such roots. The mean of
+    the squares is not: what is noise scatters about zero. The interval is that of the estimates on these very MDPs.
+    """
+    mean = float(group["bias_squared"].mean())
+    half = Z * float(np.sqrt(group["bias_squared_se"].pow(2).sum())) / len(group)
+    ends = {"mean": mean, "low": mean - half, "high": mean + half}
+    return {f"bias_{part}": float(signed_root(square)) for part, square in ends.items()}
+
+
+def median_columns(values: pd.Series, prefix: str = "") -> dict[str, float]:
+    """Median and its distribution-free interval, as columns of a frame."""
+    return dict(zip((f"{prefix}{part}" for part in ("median", "low", "high")), median_interval(values), strict=True))
+
+
+def ratios(audit: pd.DataFrame, over: str = PAIR[0], under: str = PAIR[1]) -> pd.DataFrame:
+    """Spread of one estimator divided by that of another on the same MDP, over MDPs.
+
+    norm_*: of `sd`: geometric mean, 95 % t interval of the log. coordinates_*: of the statistic of Rothfuss et al.
+    2019, which parameters with a mean near zero decide: median and its distribution-free interval. larger: on how many
+    MDPs the SD of `over` is the larger one. One row per case, stage and number of episodes that both have.
     """
     keys = [*CASE, "stage", "episodes"]
     columns = ["sd", "relative_sd_coordinates"]
@@ -110,9 +135,10 @@ def ratios(audit: pd.DataFrame, over: str = PAIR[0], under: str = PAIR[1]) -> pd
     for key, group in both.groupby(keys, sort=False):
         row: dict[str, Any] = dict(zip(keys, key, strict=True)) | {"mdps": len(group)}
         row["larger"] = int(group["sd_over"].gt(group["sd_under"]).sum())
-        for prefix, name in (("norm", "sd"), ("coordinates", "relative_sd_coordinates")):
-            found = t_interval(np.log(group[f"{name}_over"] / group[f"{name}_under"]))
-            row |= {f"{prefix}_{part}": float(np.exp(getattr(found, part))) for part in ("mean", "low", "high")}
+        found = t_interval(np.log(group["sd_over"] / group["sd_under"]))
+        row |= {f"norm_{part}": float(np.exp(getattr(found, part))) for part in ("mean", "low", "high")}
+        both_statistics = group["relative_sd_coordinates_over"] / group["relative_sd_coordinates_under"]
+        row |= median_columns(both_statistics, "coordinates_")
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -120,21 +146,28 @@ def ratios(audit: pd.DataFrame, over: str = PAIR[0], under: str = PAIR[1]) -> pd
 def curvature_bias(audit: pd.DataFrame, estimator: str = PAIR[1]) -> pd.DataFrame:
     """The measured bias of an estimator's curvature, with the most episodes, beside its exact size: a row per MDP.
 
-    Columns: alpha, baseline, stage, mdp, episodes, h12_share, bias, sd.
+    Columns: alpha, baseline, stage, mdp, episodes, h12_share, bias_squared, bias_squared_se, bias, sd; bias: the signed
+    root of the squared bias, below zero where its unbiased estimate is.
     """
     mine = audit[audit["quantity"].eq("curvature") & audit["estimator"].eq(estimator)]
     mine = mine[mine["episodes"].eq(mine["episodes"].max())]
-    return mine[["alpha", "baseline", "stage", "mdp", "episodes", "h12_share", "bias", "sd"]].reset_index(drop=True)
+    mine = mine.assign(bias=signed_root(mine["bias_squared"]))
+    kept = ["alpha", "baseline", "stage", "mdp", "episodes", "h12_share", "bias_squared", "bias_squared_se", "bias"]
+    return mine[[*kept, "sd"]].reset_index(drop=True)
 
 
 def bias_by_stage(rows: pd.DataFrame) -> pd.DataFrame:
-    """`curvature_bias` over MDPs: means with 95 % t intervals, one row per case and stage."""
+    """`curvature_bias` over MDPs, one row per case and stage.
+
+    bias_*: as `typical_bias`; h12_share_mean: the root of the mean square as well; sd_*: mean with its 95 % t interval.
+    """
     made = []
     for key, group in rows.groupby(["alpha", "baseline", "stage"], sort=False):
         row: dict[str, Any] = dict(zip(["alpha", "baseline", "stage"], key, strict=True))
         row |= {"episodes": int(group["episodes"].iloc[0]), "mdps": len(group)}
-        for name in ("h12_share", "bias", "sd"):
-            row |= interval_columns(group[name], f"{name}_")
+        row["h12_share_mean"] = float(np.sqrt(group["h12_share"].pow(2).mean()))
+        row |= typical_bias(group)
+        row |= interval_columns(group["sd"], "sd_")
         made.append(row)
     return pd.DataFrame(made)
 

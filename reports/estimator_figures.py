@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import FuncFormatter
 
 from reports.estimator_audit import ESTIMATORS, STATISTICS, names
-from reports.figures import INK, PALETTE, drawing, legend, line_with_band, method_style, subplots, svg_text
+from reports.figures import INK, PALETTE, drawing, legend, line_with_band, method_style, plain_log, subplots, svg_text
 
 LOGARITHMIC = ("bias", "sd", "rmse")
 DECADES = 5
@@ -28,7 +29,7 @@ def errors(table: pd.DataFrame, style: dict[str, tuple[str, str]]) -> str:
     """
     stages = names(table, "stage")
     with drawing():
-        size = (2.15 * len(stages) + 0.6, 1.75 * len(STATISTICS) + 0.9)
+        size = (max(4.2, 2.15 * len(stages) + 0.6), 1.75 * len(STATISTICS) + 0.9)
         figure, axes = subplots(len(STATISTICS), len(stages), size, sharex=True, sharey="row")
         for row, (statistic, title) in zip(axes, STATISTICS.items(), strict=True):
             for axis, stage in zip(row, stages, strict=True):
@@ -69,11 +70,12 @@ def _scale(axis: Any, statistic: str, means: np.ndarray) -> None:
         bottom = max(np.floor(np.log10(means.min())), top - DECADES)
         axis.set_ylim(10.0**bottom, 10.0 ** max(top, bottom + 1))
         axis.minorticks_off()
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _episodes(axis: Any) -> None:
     axis.set_xscale("log")
-    axis.minorticks_off()
+    plain_log(axis.xaxis)
     axis.set_xlabel("episodes per estimate", fontsize=9)
 
 
@@ -85,21 +87,21 @@ def ratio_lines(table: pd.DataFrame, printed: float | None) -> str:
     stages = names(table, "stage")
     style = method_style(stages)
     cases = table[["alpha", "baseline"]].drop_duplicates().to_dict("records")
-    titles = {"norm": "ratio of SDs", "coordinates": "by the paper’s statistic"}
+    titles = {("norm", "mean"): "ratio of SDs", ("coordinates", "median"): "by the paper’s statistic"}
     with drawing():
-        size = (2.15 * len(cases) + 0.6, 2.0 * len(titles) + 0.9)
+        size = (max(4.2, 2.15 * len(cases) + 0.6), 2.0 * len(titles) + 0.9)
         figure, axes = subplots(len(titles), len(cases), size, sharex=True, sharey="row")
-        for row, (prefix, title) in zip(axes, titles.items(), strict=True):
+        for row, ((prefix, centre), title) in zip(axes, titles.items(), strict=True):
             for axis, case in zip(row, cases, strict=True):
                 mine = table[table["alpha"].eq(case["alpha"]) & table["baseline"].eq(case["baseline"])]
                 for name, rows in mine.groupby("stage", sort=False):
-                    band = [rows[f"{prefix}_{part}"].to_numpy(dtype=float) for part in ("mean", "low", "high")]
+                    band = [rows[f"{prefix}_{part}"].to_numpy(dtype=float) for part in (centre, "low", "high")]
                     line_with_band(axis, rows["episodes"].to_numpy(dtype=float), band, str(name), style[str(name)])
                 axis.axhline(1.0, color=INK, linewidth=0.8)
                 if printed is not None:
                     axis.axhline(printed, color=INK, linewidth=1.0, linestyle="--", label=f"the paper: {printed:g}")
                 axis.tick_params(labelsize=8)
-            means = [*table[f"{prefix}_mean"], printed or 1.0, 1.0]
+            means = [*table[f"{prefix}_{centre}"], printed or 1.0, 1.0]
             row[0].set_ylim(0.8 * min(means), 1.15 * max(means))
             row[0].set_ylabel(title, fontsize=9)
         for axis, case in zip(axes[0], cases, strict=True):
@@ -111,12 +113,16 @@ def ratio_lines(table: pd.DataFrame, printed: float | None) -> str:
 
 
 def bias_against_exact(rows: pd.DataFrame) -> str:
-    """Measured against exact relative bias of the curvature, a point per MDP; on the line the two agree."""
+    """Measured against exact relative bias of the curvature, a point per MDP; on the line the two agree.
+
+    rows: those of `curvature_bias`. Below the dotted line the unbiased estimate of the squared bias is negative.
+    """
     stages = names(rows, "stage")
     cases = rows[["alpha", "baseline"]].drop_duplicates().to_dict("records")
     with drawing():
-        figure, axes = subplots(1, len(cases), (2.6 * len(cases) + 0.6, 3.1), sharex=True, sharey=True)
+        figure, axes = subplots(1, len(cases), (max(4.2, 2.6 * len(cases) + 0.6), 3.1), sharex=True, sharey=True)
         top = float(max(rows["h12_share"].max(), rows["bias"].max())) * 1.05
+        bottom = min(0.0, float(rows["bias"].min()) * 1.05)
         for axis, case in zip(axes.flat, cases, strict=True):
             mine = rows[rows["alpha"].eq(case["alpha"]) & rows["baseline"].eq(case["baseline"])]
             axis.plot([0, top], [0, top], color=INK, linewidth=0.8)
@@ -128,6 +134,8 @@ def bias_against_exact(rows: pd.DataFrame) -> str:
                     points["h12_share"], points["bias"], marker, color=colour, markersize=4.5, alpha=0.8, label=stage
                 )
             axis.set_title(f"α = {case['alpha']:g}, {case['baseline']}", loc="left", fontsize=9)
+            axis.axhline(0.0, color=INK, linewidth=0.5, linestyle=":")
+            axis.set_ylim(bottom - 0.02 * top, top)
             axis.set_xlabel("exact", fontsize=9)
             axis.tick_params(labelsize=8)
         axes.flat[0].set_ylabel("measured")

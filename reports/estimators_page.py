@@ -5,7 +5,7 @@ A function of the CSV and of what is handed in: the same input gives the same by
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pandas as pd
 from harness.files import write_atomic
 from reports import estimator_figures as figures
 from reports.attachments import Attachments
-from reports.display import Column, count, interval, mean_text, shown, text, value
+from reports.display import ALL_AGREE, Column, Row, count, interval, mean_text, shown, text, value
 from reports.estimator_audit import (
     PAIR,
     QUANTITIES,
@@ -120,7 +120,8 @@ def _stages(files: Attachments, audit: pd.DataFrame) -> dict[str, Any]:
         interval("exact relative size of what LVC leaves out", "h12_share_", 3),
         count("MDPs", "mdps"),
     ]
-    return shown(files, "stages", stages(audit), "stage", columns)
+    note = f"{ALL_AGREE}: the same on all MDPs, by definition of the stage."
+    return shown(files, "stages", stages(audit), "stage", columns) | {"note": note}
 
 
 def _cases(files: Attachments, audit: pd.DataFrame) -> list[dict[str, Any]]:
@@ -135,9 +136,10 @@ def _cases(files: Attachments, audit: pd.DataFrame) -> list[dict[str, Any]]:
             "the values are those of the CSV file."
         )
         caption = (
-            "mean over MDPs and 95 % t interval over MDPs; everything but the cosine relative to the length of the "
-            "exact vector, on logarithmic axes. Hollow: no bias can be told from the noise of its estimate. What is "
-            "exactly 0 is not drawn"
+            "mean over MDPs with 95 % t interval; of the bias the root of the mean square, with the interval of its "
+            "estimate. Everything but the cosine is relative to the length of the exact vector, on logarithmic axes. "
+            "Hollow: no bias can be told from the noise of its estimate. What is 0, or a squared bias estimated below "
+            "0, is not drawn"
         )
         made.append(
             {
@@ -176,18 +178,24 @@ def _ratios(files: Attachments, audit: pd.DataFrame, printed: float | None) -> l
         for side, episodes in _sides(mine).items():
             columns += [
                 interval(f"ratio of SDs, {episodes} episodes", f"{side}_norm_", strong=True),
-                interval(f"by the paper’s statistic, {episodes} episodes", f"{side}_coordinates_"),
+                Column(f"median by the paper’s statistic, {episodes} episodes", _median(f"{side}_coordinates_")),
             ]
         columns.insert(4, Column(f"MDPs on which {PAIR[0]} has the larger SD", _larger))
         columns.append(value("the paper", "printed", 1))
         caption = (
-            "geometric mean over MDPs and 95 % t interval of the logarithm over MDPs; where a band leaves the panel it "
+            "above: geometric mean over MDPs and 95 % t interval of the logarithm; below: median over MDPs and its "
+            "95 % distribution-free interval, because that statistic is heavy-tailed. Where a band leaves the panel it "
             "is cut off"
         )
         figure = files.figure(name, figures.ratio_lines(mine, printed), alt) | {"caption": caption}
         shape = _wide(files, name, mine, ["stage", "alpha", "baseline", "printed"], columns)
         made.append({"title": QUANTITIES.get(quantity, quantity), "figure": figure, "table": shape})
     return made
+
+
+def _median(prefix: str) -> Callable[[Row], str]:
+    """The text of a median with its interval."""
+    return lambda row: mean_text({**row, f"{prefix}mean": row.get(f"{prefix}median")}, prefix)
 
 
 def _larger(row: Any) -> str:
@@ -229,7 +237,7 @@ def _bias(files: Attachments, audit: pd.DataFrame) -> dict[str, Any] | None:
     columns = [
         value("α", "alpha", 1),
         text("baseline", "baseline"),
-        Column("exact", lambda row: mean_text(row, "h12_share_", 3)),
+        value("exact", "h12_share_mean", 3),
         interval("measured", "bias_", 3, strong=True),
         interval("SD at this number of episodes", "sd_", 3),
         count("episodes", "episodes"),

@@ -18,12 +18,13 @@ Point = tuple[float, float]
 class Quantity(Strict):
     """How a measure, or the return, is shown.
 
-    limits: of the axis; None where the numbers decide. log: a logarithmic axis.
+    limits: the possible range, null where it has no end; intervals are shown up to it, and an axis has it where both
+            ends are given. log: a logarithmic axis.
     """
 
     title: str
     digits: int = Field(default=2, ge=0)
-    limits: Point | None = None
+    limits: tuple[float | None, float | None] = (None, None)
     log: bool = False
 
 
@@ -128,7 +129,8 @@ class PlaneExhibit(Exhibit):
 
     x, y: training metrics, the parameters after each update. start: before the first. optimum: where the path should
     end. window: x from, to; y from, to. updates, every: the first so many updates count, an arrow every so many.
-    drawn: the settings whose paths are drawn; None: all. highlighted: the seed that is drawn with arrows.
+    drawn: the settings whose paths are drawn; None: all. not_drawn: why those of the others are not.
+    highlighted: the seed that is drawn with arrows.
     beside_claims: the methods that stand beside the paper's claims; empty: all.
     """
 
@@ -141,6 +143,7 @@ class PlaneExhibit(Exhibit):
     updates: Annotated[int, Field(gt=0)]
     every: Annotated[int, Field(gt=0)]
     drawn: list[str] | None = None
+    not_drawn: str = ""
     highlighted: int = 0
     beside_claims: list[str] = Field(default_factory=list)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.figures import INK, drawing, legend, method_style, subplots, svg_text
+from reports.figures import INK, drawing, legend, lowest, method_dashes, method_style, side_label, subplots, svg_text
 from reports.grid_tables import Grid
 from reports.published import Accounting
 
@@ -41,7 +41,7 @@ def overview(grid: Grid, table: pd.DataFrame) -> str:
             axis.set_title(fill(title, TITLE_WIDTH), loc="left", fontsize=9)
             axis.set_yticks(range(len(names)), names, fontsize=8)
             axis.set_ylim(len(names) - 0.5, -0.5)
-        _label_lowest(axes, len(panels), "fraction of optimum" if known else "as in the table")
+        lowest(axes, len(panels), "fraction of optimum" if known else "as in the table")
         legend(figure, *axes.flat)
         return svg_text(figure)
 
@@ -95,32 +95,22 @@ def training(grid: Grid, curves: pd.DataFrame, runs: pd.DataFrame, metric: str, 
         runs[["run_id", "setting", "method", "seed", "status"]], on="run_id"
     )
     data = data[data["status"].eq("done")]
-    style = method_style(grid.labels)
+    style, dashes = method_style(grid.labels), method_dashes(grid.labels)
     columns = min(4, max(1, len(grid.settings)))
     lines = -(-max(1, len(grid.settings)) // columns)
     with drawing():
-        figure, axes = subplots(lines, columns, (2.2 * columns, 1.7 * lines + 0.7), sharex=True, sharey=True)
+        figure, axes = subplots(lines, columns, (max(4.4, 2.2 * columns), 1.7 * lines + 0.7), sharex=True, sharey=True)
         for axis, setting in zip(axes.flat, grid.settings, strict=False):
             for label in grid.labels:
                 mine = thinned(data[data["setting"].eq(setting.name) & data["method"].eq(label)])
                 if len(mine):
-                    axis.plot(mine.index, mine.to_numpy(), color=style[label][0], linewidth=1.1, label=label)
+                    colour, dash = style[label][0], dashes[label]
+                    axis.plot(mine.index, mine.to_numpy(), color=colour, linestyle=dash, linewidth=1.2, label=label)
             axis.set_title(fill(setting.describe(), TITLE_WIDTH), loc="left", fontsize=8)
             axis.tick_params(labelsize=8)
-        _label_lowest(axes, len(grid.settings), "meta-iteration")
-        figure.supylabel(title, fontsize=10, color=INK)
-        legend(figure, *axes.flat)
+        lowest(axes, len(grid.settings), "meta-iteration")
+        side_label(figure, title, below=legend(figure, *axes.flat))
         return svg_text(figure)
-
-
-def _label_lowest(axes: Any, used: int, label: str) -> None:
-    """Hide the panels that are not used; label the lowest visible panel of every column."""
-    columns = axes.shape[1]
-    for index, axis in enumerate(axes.flat):
-        axis.set_visible(index < used)
-        if index < used <= index + columns:
-            axis.set_xlabel(label, fontsize=9)
-            axis.tick_params(labelbottom=True)
 
 
 def thinned(curves: pd.DataFrame, points: int = POINTS) -> pd.Series:

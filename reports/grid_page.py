@@ -37,6 +37,7 @@ def context(
         "above": _by_setting(files, f"{prefix}printed_above_bounds", above),
         "limits": _limits(known, above, info),
         "widths": _widths(known, beside),
+        "has_optimum": bool(beside["optimum"].notna().any()),
         "overview": files.figure(f"{prefix}overview", svg, _alt(grid)),
         "curves": _training(files, records, grid, prefix),
         "per_seed": _per_seed(files, table, grid, info, prefix),
@@ -132,9 +133,9 @@ def _widths(known: pd.DataFrame, beside: pd.DataFrame) -> dict[str, Any] | None:
 
 def _alt(grid: Grid) -> str:
     what = "One panel per setting, one line per method" if len(grid.labels) > 1 else "One line per setting"
+    beside = ", beside the printed means" if grid.comparison else ""
     return (
-        f"{what}: reward during adaptation and of the adapted policy, beside the printed means. The values are those "
-        "of the table above."
+        f"{what}: reward during adaptation and of the adapted policy{beside}. The values are those of the table above."
     )
 
 

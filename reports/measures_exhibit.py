@@ -10,10 +10,10 @@ import pandas as pd
 
 from reports.attachments import Attachments
 from reports.comparisons import paired_tests
-from reports.display import Column, count, interval, mean_text, p, shown, text, value
+from reports.display import Column, count, interval, interval_note, mean_text, p, shown, text, value
 from reports.exhibit_source import Part, Source, interval_columns
 from reports.exhibits import MeasuresExhibit, Quantity
-from reports.figures import drawing, legend, line_with_band, method_style, subplots, svg_text
+from reports.figures import drawing, legend, line_with_band, lowest, method_style, plain_log, subplots, svg_text
 from reports.tables import done
 
 BASELINE = "not trained"
@@ -79,11 +79,7 @@ def figure(frame: pd.DataFrame, exhibit: MeasuresExhibit, labels: Sequence[str])
                     line_with_band(axis, rows["step"].to_numpy(dtype=float), band, label, style[label], dash)
             _axis(axis, exhibit.quantities[name], frame[f"{name}_mean"])
             axis.set_xticks(sorted(int(step) for step in frame["step"].unique()))
-        for index, axis in enumerate(axes.flat):
-            axis.set_visible(index < len(names))
-            if index < len(names) <= index + columns:
-                axis.set_xlabel("adaptation steps")
-                axis.tick_params(labelbottom=True)
+        lowest(axes, len(names), "adaptation steps")
         legend(drawn, *axes.flat)
         return svg_text(drawn)
 
@@ -94,9 +90,12 @@ def _axis(axis: Any, quantity: Quantity, means: pd.Series) -> None:
     if quantity.log and means.gt(0).all():
         axis.set_yscale("log")
         axis.set_ylim(means.min() / 2, means.max() * 2)
-    elif quantity.limits:
-        room = 0.04 * (quantity.limits[1] - quantity.limits[0])
-        axis.set_ylim(quantity.limits[0] - room, quantity.limits[1] + room)
+        plain_log(axis.yaxis)
+        return
+    low, high = quantity.limits
+    if low is not None and high is not None:
+        room = 0.04 * (high - low)
+        axis.set_ylim(low - room, high + room)
 
 
 def _caption(source: Source, exhibit: MeasuresExhibit) -> str:
@@ -113,13 +112,15 @@ def _caption(source: Source, exhibit: MeasuresExhibit) -> str:
 def _table(files: Attachments, exhibit: MeasuresExhibit, source: Source, frame: pd.DataFrame) -> dict[str, Any]:
     columns = [count("steps", "step")]
     columns += [
-        interval(quantity.title, f"{name}_", quantity.digits)
+        interval(quantity.title, f"{name}_", quantity.digits, limits=quantity.limits)
         for name, quantity in exhibit.quantities.items()
         if f"{name}_mean" in frame
     ]
     made = shown(files, source.name, frame, "method", [*columns, count("seeds", "seeds")])
     heads = [(f"{head} ({BASELINE})" if head == exhibit.baseline else head, rows) for head, rows in made["groups"]]
-    return made | {"groups": heads, "title": "After every adaptation step: mean over seeds and 95 % t interval"}
+    made |= {"groups": heads, "title": "After every adaptation step: mean over seeds and 95 % t interval"}
+    note = interval_note(frame, {f"{name}_": one.limits for name, one in exhibit.quantities.items()})
+    return made | ({"note": note} if note else {})
 
 
 def _tests(files: Attachments, exhibit: MeasuresExhibit, source: Source, tests: pd.DataFrame) -> dict[str, Any]:
@@ -136,18 +137,23 @@ def _tests(files: Attachments, exhibit: MeasuresExhibit, source: Source, tests: 
 
     columns = [
         text("quantity", "title"),
-        count("pairs of seeds", "pairs"),
-        Column("mean difference [95 % interval]", difference, strong=True),
+        count("pairs", "pairs"),
+        Column("difference", difference, strong=True),
         value("t", "t"),
         value("df", "df", 0),
         p("p", "p"),
         p("p, Holm", "p_holm"),
     ]
-    if tests["why"].any():
-        columns.append(Column("remark", lambda row: row["why"], text=True))
-    title = f"After step {int(tests['step'].max())}: differences between methods, paired by training seed"
+    title = (
+        f"After step {int(tests['step'].max())}: differences between methods [95 % interval], paired by training seed"
+    )
     made = int(tests["p"].notna().sum())
-    note = f"Paired t-tests; Holm’s adjustment is over the {made} tests of this table that could be made."
+    note = "Paired t-tests. "
+    if made > 1:
+        note += f"Holm’s adjustment is over the {made} tests of this table that could be made. "
+    for why, rows in named[named["why"].ne("")].groupby("why", sort=False):
+        note += f"No test of {'; '.join(rows['contrast'] + ', ' + rows['title'])}: {why}. "
+    note = note.strip()
     return shown(files, f"{source.name}_tests", named, "contrast", columns, title) | {"note": note}
 
 
@@ -158,7 +164,7 @@ def _measured(frame: pd.DataFrame, exhibit: MeasuresExhibit, labels: Sequence[st
     for name, quantity in exhibit.quantities.items():
         if f"{name}_mean" in frame and name in (exhibit.beside_claims or exhibit.quantities):
             cells = [
-                f"{label} {mean_text(last.loc[label].to_dict(), f'{name}_', quantity.digits)}"
+                f"{label} {mean_text(last.loc[label].to_dict(), f'{name}_', quantity.digits, quantity.limits)}"
                 for label in labels
                 if label in last.index
             ]

@@ -45,7 +45,8 @@ def summary(runs: pd.DataFrame, info: StudyInfo) -> dict[str, Any]:
         "extra": len(runs) - len(expected),
         "seeds": ranges(done_seeds),
         "num_seeds": len(done_seeds),
-        "smoke": info.scale != "paper",
+        "smoke": info.scale == "smoke",
+        "smaller": info.scale not in ("smoke", "paper"),
     }
 
 

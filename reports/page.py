@@ -135,16 +135,16 @@ def _figure_3_2(
 
 
 def _protocols(files: Attachments, table: pd.DataFrame, published: Published, info: StudyInfo) -> dict[str, Any]:
-    """The meta-test protocols side by side."""
+    """The meta-test protocols side by side; nothing where there are not two."""
     names = tables.protocols(table, _declared(published, info))
     first, second = [*names, "", ""][:2]
-    ours = tables.ours(table, info.labels)
-    block: dict[str, Any] = {"names": names, "first": first, "second": second, "figure": None}
-    if names:
-        alt = "Return over adaptation updates, a panel per meta-test protocol; mean and 95 % interval over seeds."
-        block["figure"] = files.figure("protocols", figures.protocol_curves(ours, info.labels, names), alt)
-    both = tables.protocol_table(table, info.labels, first, second) if second else pd.DataFrame()
-    shown = files.table("protocols", both)
+    block: dict[str, Any] = {"names": names, "first": first, "second": second}
+    if not second:
+        return block | {"figure": None, "groups": [], "file": None}
+    alt = "Return over adaptation updates, a panel per meta-test protocol; mean and 95 % interval over seeds."
+    svg = figures.protocol_curves(tables.ours(table, info.labels), info.labels, names)
+    block["figure"] = files.figure("protocols", svg, alt)
+    shown = files.table("protocols", tables.protocol_table(table, info.labels, first, second))
     return block | {"groups": grouped(shown["rows"], "method"), "file": shown["file"]}
 
 

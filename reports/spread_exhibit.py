@@ -17,7 +17,7 @@ from reports.attachments import Attachments
 from reports.display import count, interval, mean_text, shown, text, value
 from reports.exhibit_source import Part, Source, interval_columns
 from reports.exhibits import SpreadExhibit
-from reports.figures import drawing, legend, line_with_band, method_style, subplots, svg_text
+from reports.figures import drawing, legend, line_with_band, method_style, plain_log, subplots, svg_text
 from reports.records import Records
 from reports.statistics import t_interval
 
@@ -137,6 +137,7 @@ def figure(curves: pd.DataFrame, exhibit: SpreadExhibit, labels: Sequence[str]) 
                     line_with_band(axis, band.index.to_numpy(), parts, label, style[label], marked=False)
             if log:
                 axis.set_yscale("log")
+                plain_log(axis.yaxis)
             axis.set_title(fill(titles[name], TITLE_WIDTH), loc="left", fontsize=9)
             axis.set_xlabel("meta-iteration")
         legend(drawn, *axes.flat)

@@ -59,6 +59,24 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(mean, sd, mean - half, mean + half, n)
 
 
+def median_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
+    """Median, and the ends of its distribution-free interval.
+
+        [x_(k), x_(n+1-k)],   the largest k with P(Bin(n, 1/2) < k) ≤ (1 - level) / 2          (Conover 1999, 3.2)
+
+    Shapes:
+        values: [cases]   -> median, low, high
+    Valid for independent values of any continuous distribution, heavy tails included; coverage is at least `level`.
+    With fewer than six values no such interval has 95 %: both ends are NaN.
+    Errors: as `t_interval`.
+    """
+    x = np.sort(_finite(values, minimum=1))
+    tails = stats.binom.cdf(np.arange(x.size), x.size, 0.5)
+    k = int((tails <= (1 - level) / 2).sum())
+    ends = (float(x[k - 1]), float(x[x.size - k])) if k else (float("nan"), float("nan"))
+    return float(np.median(x)), *ends
+
+
 def prediction_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
     """Where the mean return of one more training seed would fall, judging by ours.
 

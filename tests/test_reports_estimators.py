@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from harness.errors import UserError
-from reports.estimator_audit import curvature_bias, names, over_mdps, ratios, read_audit
+from reports.estimator_audit import bias_by_stage, curvature_bias, names, over_mdps, ratios, read_audit
 from reports.estimators_page import build
 from tests.reference.synthetic_corners import CORNERS
 from tests.reference.synthetic_estimators import MDPS, rows, write
@@ -57,11 +57,28 @@ def test_a_bias_counts_only_beyond_the_noise_of_its_estimate(csv):
     assert clear["dice"] == {"no"}
 
 
+def test_a_bias_that_is_noise_scatters_about_zero(tmp_path):
+    made = rows()
+    for row in made:
+        if row["estimator"] == "lvc" and row["quantity"] == "curvature":  # squares 0.03, -0.01 and -0.05: mean -0.01
+            square = 0.03 - 0.04 * row["mdp"]
+            row |= {"bias_squared": square, "bias": max(square, 0) ** 0.5, "bias_squared_se": 0.03}
+    audit = read_audit(write(tmp_path / "a.csv", made))
+    row = row_of(bias_by_stage(curvature_bias(audit)), stage="initial")
+    half = 1.96 * 0.03 / 3**0.5
+    assert row["bias_mean"] == pytest.approx(-0.1)
+    assert (row["bias_low"], row["bias_high"]) == pytest.approx((-((half + 0.01) ** 0.5), (half - 0.01) ** 0.5))
+    assert row["h12_share_mean"] == pytest.approx(0.2)
+    same = row_of(over_mdps(audit), stage="initial", quantity="curvature", estimator="lvc", episodes=100)
+    assert (same["bias_mean"], same["bias_clear"]) == (pytest.approx(-0.1), "no")
+
+
 def test_ratios_by_hand(csv):
     row = row_of(ratios(read_audit(csv)), stage="initial", quantity="meta_gradient", episodes=20)
     for part in ("mean", "low", "high"):  # the same on every MDP, so that the interval has no width
         assert row[f"norm_{part}"] == pytest.approx(2, rel=1e-4)
-        assert row[f"coordinates_{part}"] == pytest.approx(3, rel=1e-4)
+    assert row["coordinates_median"] == pytest.approx(3, rel=1e-4)
+    assert np.isnan(row["coordinates_low"])  # three MDPs: no distribution-free interval
     assert (row["larger"], row["mdps"]) == (3, 3)
 
 
@@ -100,6 +117,8 @@ def test_the_page(csv, tmp_path):
         ).read_bytes()
     assert {"errors_curvature_alpha_2_none.svg", "ratio_meta_gradient.svg", "curvature_bias.svg"} <= set(files)
     assert "2.00 [2.00, 2.00]" in text
+    assert "measured bias is estimated without bias" in text
+    assert "100 independent estimates" in text
     assert "3 of 3" in text
     assert "<td>1.6</td>" in text
     assert "<code>lvc</code> scatters less than &lt;b&gt;." in text

@@ -11,9 +11,11 @@ from scipy import stats
 from reports import paths_exhibit
 from reports.artifacts import PATH_COLUMNS, no_measures, no_paths
 from reports.comparisons import paired_tests
+from reports.display import mean_text
 from reports.exhibit_blocks import figure_data
 from reports.exhibits import MeasuresExhibit, PathsExhibit
 from reports.export import evidence, evidence_csv, measure_columns, read_evidence, write_evidence
+from reports.markdown import measures_markdown
 from reports.measures_exhibit import over_seeds
 from reports.published import Published, load_published
 from reports.records import load
@@ -97,6 +99,41 @@ def test_tests_between_methods_by_hand():
     assert (row["t"], row["p"], row["p_holm"]) == pytest.approx((expected.statistic, expected.pvalue, expected.pvalue))
 
 
+def test_an_interval_ends_where_no_number_is_possible():
+    row = {"mean": 0.9, "low": -0.2, "high": 1.4}
+    assert mean_text(row) == "0.90 [−0.20, 1.40]"
+    assert mean_text(row, limits=(0.0, None)) == "0.90 [0.00, 1.40]"
+    assert mean_text(row, limits=(0.0, 1.0)) == "0.90 [0.00, 1.00]"
+    assert mean_text({"mean": 0.3, "low": 0.1 + 0.2, "high": 0.3}) == "0.30 [–]"
+    assert mean_text({"mean": 0.3, "low": float("nan"), "high": float("nan")}) == "0.30"
+
+
+def test_a_table_for_a_readme_by_hand():
+    data = (
+        NUMBERS.model_dump()
+        | {"tested": [], "beside_claims": []}
+        | {"quantities": {"solved": {"title": "solved"}, "mean_return": {"title": "return", "digits": 1}}}
+    )
+    table = evidence(corner_records(), {})
+    lines = measures_markdown(table, MeasuresExhibit.model_validate(data), ["maml_trpo", "lvc_trpo"]).splitlines()
+    assert lines == [
+        "| method | seeds | solved | return |",
+        "| --- | ---: | ---: | ---: |",
+        # shares 0, 0.25 and 0.25: mean 1/6, SD 0.144; returns ten times that; both 0 before adaptation
+        "| maml_trpo | 3 | 0.00 → 0.17 ± 0.14 | 0.0 → 1.7 ± 1.4 |",
+        # shares 1, 0.5 and 0.75
+        "| lvc_trpo | 3 | 0.00 → 0.75 ± 0.25 | 0.0 → 7.5 ± 2.5 |",
+    ]
+
+
+def test_a_table_for_a_readme_names_the_settings_of_a_grid_and_needs_two_seeds_for_an_sd():
+    table = evidence(corner_records({"lvc_trpo": (0.5,)}), {"momentum": {"reward": "sparse"}})
+    data = NUMBERS.model_dump() | {"tested": [], "beside_claims": []} | {"quantities": {"solved": {"title": "solved"}}}
+    lines = measures_markdown(table, MeasuresExhibit.model_validate(data), ["lvc_trpo"]).splitlines()
+    assert lines[0] == "| reward | method | seeds | solved |"
+    assert lines[2:] == ["| sparse | lvc_trpo | 1 | 0.00 → 0.50 |"]
+
+
 def test_the_family_of_tests_is_adjusted_over_contrasts_and_quantities():
     pairs = [("lvc_trpo", "maml_trpo"), ("lvc_trpo", "random")]
     tests = paired_tests(evidence(corner_records(), {}), pairs, "adapted", ["mean_return", "solved"])
@@ -107,13 +144,17 @@ def test_the_family_of_tests_is_adjusted_over_contrasts_and_quantities():
 
 def test_the_page_of_the_corner_tasks(tmp_path):
     text = built(tmp_path)
-    assert "0.75 [0.13, 1.37]" in text  # share solved by lvc_trpo after the last step
+    assert "0.75 [0.13, 1.00]" in text  # share solved by lvc_trpo after the last step; 1.37 is not possible
+    assert "reaches beyond the possible range is shown up to its end. [–]: all seeds agree" in text
+    assert "<td>0.00 [–]</td>" in text  # before adaptation
+    assert "nothing to compare" not in text  # of one protocol
     assert "random (not trained)" in text
     assert "the optimal return of these tasks, as far as it is known, is 190.00 on average" in text
     assert "on the corner task MAML does not learn to identify the task" in text
-    assert "share of tasks solved, after step 3: lvc_trpo 0.75 [0.13, 1.37]; maml_trpo 0.17 [−0.19, 0.53]" in text
+    assert "share of tasks solved, after step 3: lvc_trpo 0.75 [0.13, 1.00]; maml_trpo 0.17 [0.00, 0.53]" in text
     assert "no verdict" in text
     folder = tmp_path / "first" / "point_corners"
+    assert "protocols.svg" not in {path.name for path in folder.iterdir()}
     assert {"figure_5.svg", "corners.csv", "corners_steps.svg", "corners_tests.csv"} <= {
         p.name for p in folder.iterdir()
     }

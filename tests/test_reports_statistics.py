@@ -9,6 +9,7 @@ from scipy import stats
 from reports.statistics import (
     conservative_t,
     holm,
+    median_interval,
     paired_t,
     pooled_t_from_summaries,
     prediction_interval,
@@ -25,6 +26,14 @@ def test_t_interval_of_one_to_five():
     assert interval.mean == 3
     assert interval.sd == pytest.approx(1.5811388)
     assert (interval.low, interval.high) == pytest.approx((3 - 1.9632432, 3 + 1.9632432))
+
+
+def test_the_interval_of_a_median_are_order_statistics():
+    # P(Bin(10, 1/2) < 2) = 11/1024 = .0107 and P(< 3) = 56/1024 = .0547: the second smallest and the second largest
+    assert median_interval([100, 9, 8, 7, 6, 5, 4, 3, 2, 1]) == (5.5, 2, 9)
+    # P(Bin(6, 1/2) < 1) = 1/64 = .0156; with five values 1/32 = .031 is more than .025
+    assert median_interval([6, 5, 4, 3, 2, 1]) == (3.5, 1, 6)
+    assert math.isnan(median_interval([5, 4, 3, 2, 1])[1])
 
 
 def test_one_seed_has_a_mean_and_no_interval():

@@ -1,6 +1,7 @@
 """Exhibits of training: spread of meta-gradients and paths of parameters, with numbers computed by hand."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -109,6 +110,27 @@ def test_directions_by_hand():
     assert two["final_distance"] == pytest.approx(start)
 
 
+def test_numbers_say_what_they_hold_for():
+    far = {"half_way_seeds": 2, "seeds": 5, "away_seeds": 3, "updates": 150}
+    far |= {"half_way_mean": 1.0, "half_way_low": -2.0, "half_way_high": 300.0}
+    far |= {"straightness_mean": 0.995, "straightness_low": 0.99, "straightness_high": 1.2}
+    far |= {"final_distance_mean": 20741.1234, "final_distance_low": -5.0, "final_distance_high": 50000.0}
+    assert plane_exhibit.cell(far, "half_way") == "1.0 [0.0, 150.0] (2 of 5 seeds)"
+    assert plane_exhibit.cell(far, "straightness") == "0.995 [0.990, 1.000] † 3 of 5"
+    assert plane_exhibit.cell(far, "final_distance") == "20741 [0, 50000]"
+
+
+def test_a_path_that_runs_off_is_marked_on_the_page(tmp_path):
+    off = {"theta_0": [0.09 + 10.0 * i for i in range(1, 4)], "theta_1": [0.05] * 3}
+    records = curve_records("point_1d", DRAWN, {("one", seed): off for seed in range(2)})
+    info = curve_info("point_1d", SettingInfo(DRAWN, {"outer_lr": 0.001}), {"one": 2})
+    text = built(tmp_path, records, info, TOY)
+    assert "straightness 1.000 [–] † 2 of 2" in text
+    assert "ends farther from the optimum than it began" in text
+    assert "The first 3 updates: mean over" in text
+    assert "150" not in re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL)
+
+
 def test_every_third_update_of_the_settings_that_are_drawn_is_kept():
     table = plane_exhibit.drawn(toy_records(), FIGURE_6, ["one"])
     mine = table[table["seed"].eq(0)]
@@ -124,7 +146,9 @@ def test_every_third_update_of_the_settings_that_are_drawn_is_kept():
 def test_the_page_of_the_toy_task(tmp_path):
     info = curve_info("point_1d", SettingInfo(DRAWN, {"outer_lr": 0.001}), {"one": 2, "two": 2, "gone": 2})
     text = built(tmp_path, toy_records(), info, TOY)
-    assert "one: half of the way after 25.0 [25.0, 25.0] updates, final distance 0.0000 [0.0000, 0.0000]" in text
+    assert "one: updates to half of the way 25 [–], final distance 0.0000 [–], straightness 1.000 [–]" in text
+    assert "<td>– (0 of 2 seeds)</td>" in text
+    assert "diamonds" not in text  # nothing is printed
     assert "formulation I converges faster and more steadily than formulation II" in text
     svg = (tmp_path / "first" / "point_1d" / f"figure_6_{DRAWN}.svg").read_text()
     assert ">one</text>" in svg

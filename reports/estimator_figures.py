@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
+from reports.canvas import INK, PALETTE, drawing, legend, line_with_band, method_style, plain_log, subplots, svg_text
 from reports.estimator_audit import ESTIMATORS, STATISTICS, names
-from reports.figures import INK, PALETTE, drawing, legend, line_with_band, method_style, plain_log, subplots, svg_text
 
 LOGARITHMIC = ("bias", "sd", "rmse")
 DECADES = 5

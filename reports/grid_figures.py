@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.figures import INK, drawing, legend, lowest, method_dashes, method_style, side_label, subplots, svg_text
+from reports.canvas import INK, drawing, legend, lowest, method_dashes, method_style, side_label, subplots, svg_text
 from reports.grid_tables import Grid
 from reports.published import Accounting
 

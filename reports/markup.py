@@ -9,7 +9,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from reports import figures, tables
+from reports import canvas, tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 REM_PER_POINT = 0.092
@@ -25,7 +25,7 @@ def inline_svg(svg: str, name: str, alt: str) -> Markup:
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = body.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
-    body = body.replace(figures.INK, "currentColor").replace(figures.GRID, "var(--line)")
+    body = body.replace(canvas.INK, "currentColor").replace(canvas.GRID, "var(--line)")
     points = re.search(r'<svg [^>]*?width="([\d.]+)pt"', body)
     natural = f' style="--natural: {float(points[1]) * REM_PER_POINT:.1f}rem"' if points else ""
     label = Markup('role="img" aria-label="{}"{} ').format(alt, Markup(natural))

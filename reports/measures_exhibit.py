@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from reports.attachments import Attachments
+from reports.canvas import drawing, legend, line_with_band, lowest, method_style, plain_log, subplots, svg_text
 from reports.comparisons import paired_tests
 from reports.display import Column, count, interval, interval_note, mean_text, p, shown, text, value
 from reports.exhibit_source import Part, Source, interval_columns
 from reports.exhibits import MeasuresExhibit, Quantity
-from reports.figures import drawing, legend, line_with_band, lowest, method_style, plain_log, subplots, svg_text
 from reports.tables import done
 
 BASELINE = "not trained"

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from reports.attachments import Attachments
+from reports.canvas import INK, PALETTE, drawing, subplots, svg_text
 from reports.exhibit_source import Part, Source
 from reports.exhibits import PathsExhibit
-from reports.figures import INK, PALETTE, drawing, subplots, svg_text
 from reports.records import Records
 
 EPISODES = 2

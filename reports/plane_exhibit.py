@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from reports.attachments import Attachments
+from reports.canvas import INK, PALETTE, drawing, lowest, subplots, svg_text
 from reports.display import Column, Limits, interval_note, mean_text, shown
 from reports.exhibit_source import Part, Source, interval_columns
 from reports.exhibits import PlaneExhibit
-from reports.figures import INK, PALETTE, drawing, lowest, subplots, svg_text
 from reports.records import Records
 
 KEYS = ["setting", "method", "seed"]

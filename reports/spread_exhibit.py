@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from reports.attachments import Attachments
+from reports.canvas import drawing, legend, line_with_band, method_style, plain_log, subplots, svg_text
 from reports.display import count, interval, mean_text, shown, text, value
 from reports.exhibit_source import Part, Source, interval_columns
 from reports.exhibits import SpreadExhibit
-from reports.figures import drawing, legend, line_with_band, method_style, plain_log, subplots, svg_text
 from reports.records import Records
 from reports.statistics import t_interval
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from reports.figures import (
+from reports.canvas import (
     GREY,
     drawing,
     legend,

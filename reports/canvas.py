@@ -1,4 +1,4 @@
-"""What every figure is drawn with: styles that tell methods apart, legends that fit, plain ticks, SVG of the same bytes."""
+"""What every figure is drawn with: styles, legends that fit, plain ticks, and SVG of the same bytes."""
 
 from __future__ import annotations
 

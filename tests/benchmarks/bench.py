@@ -30,7 +30,8 @@ def child(**options: Any) -> dict[str, float]:
     """One configuration, measured in a fresh process."""
     command = [sys.executable, "-m", "tests.benchmarks.meta_iteration"]
     for name, value in options.items():
-        command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+        if value is not False:
+            command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     print("  " + " ".join(command[2:]), file=sys.stderr, flush=True)
     measured: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return measured

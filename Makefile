@@ -63,7 +63,7 @@ check: .venv/ready  ## format, lint, types and tests: what CI runs
 test: .venv/ready  ## run the tests
 	$(BIN)/pytest
 
-bench: .venv/ready  ## measure speed, memory and scaling (about 5 minutes on a quiet machine)
+bench: .venv/ready  ## measure speed, memory and scaling (about 15 minutes on a quiet machine)
 	$(BIN)/python -m tests.benchmarks.bench --results $(RESULTS)
 
 clean:  ## remove the environment and caches; results stay

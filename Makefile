@@ -37,7 +37,7 @@ tabular-mdp: reproduce  ## tabular MDPs (about 20 minutes)
 
 point-corners: STUDY := point_corners
 point-corners: SCALE := quick
-point-corners: reproduce  ## ProMP's corner tasks and its gradient spread (SCALE=quick: an hour; paper: a day)
+point-corners: reproduce  ## ProMP's corner tasks and its gradient spread (SCALE=quick: 75 minutes; paper: a day)
 
 point-1d: STUDY := point_1d
 point-1d: reproduce  ## ProMP's toy task: update directions of formulations I and II

@@ -48,12 +48,13 @@ def run_audit(
     require_writable(results)
     folder = results / "estimators"
     files = {cell: folder / "cells" / f"{audit.key(cell)}.json" for cell in audit.cells()}
-    missing = [cell for cell, file in files.items() if not _is_whole(file)]
+    known = {cell: _measured(file) for cell, file in files.items()}
+    missing = [cell for cell, found in known.items() if found is None]
     name = audit.file.audit
     console.print(f"{name} ({scale}): {len(files)} cells: {len(files) - len(missing)} done, {len(missing)} missing")
     if missing:
         _measure(audit, missing, lambda cell: files[cell], command, console)
-    cells = [read_json(file) for file in files.values()]
+    cells = [known[cell] or read_json(file) for cell, file in files.items()]
     text = table(row for cell in cells for row in cell["rows"])
     stem = name if scale == "paper" else f"{name}_{scale}"
     target = folder / f"{stem}.csv"
@@ -68,13 +69,14 @@ def run_audit(
     return Measured(audit, target, made_by)
 
 
-def _is_whole(file: Path) -> bool:
-    """Whether a cell was measured; one that was damaged since is measured again."""
+def _measured(file: Path) -> dict[str, Any] | None:
+    """What a cell was found to be; None if it is still to be measured, also because it was damaged since."""
     try:
-        cell = read_json(file) if file.exists() else {}
-        return bool(cell["rows"]) and "provenance" in cell and all(set(COLUMNS) <= set(row) for row in cell["rows"])
+        cell: dict[str, Any] = read_json(file) if file.exists() else {}
+        whole = cell["rows"] and "provenance" in cell and all(set(COLUMNS) <= set(row) for row in cell["rows"])
     except (UserError, KeyError, TypeError):
-        return False
+        return None
+    return cell if whole else None
 
 
 def evidence_folder(asked: str | None, scale: str, committed: Path) -> Path | None:

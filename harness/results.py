@@ -132,23 +132,16 @@ def returns_table(measurements: list[Measurement]) -> pyarrow.Table:
     Columns: protocol, step, task, episodes, mean_return and sd_return over episodes (sample SD; undiscounted, suite
     units), mean_length (steps).
     """
-    import pyarrow
-
-    rows: dict[str, list[Any]] = {name: [] for name in RETURNS_SCHEMA}
+    rows = []
     for measurement in measurements:
         returns, lengths = measurement.returns.double(), measurement.lengths.double()
         means, spread = returns.mean(-1), returns.std(-1, correction=1 if returns.shape[-1] > 1 else 0)
+        columns = (means, spread, lengths.mean(-1))
         for step in range(returns.shape[0]):
             for task in range(returns.shape[1]):
-                rows["protocol"].append(measurement.protocol)
-                rows["step"].append(step)
-                rows["task"].append(task)
-                rows["episodes"].append(returns.shape[2])
-                rows["mean_return"].append(float(means[step, task]))
-                rows["sd_return"].append(float(spread[step, task]))
-                rows["mean_length"].append(float(lengths[step, task].mean()))
-    schema = pyarrow.schema([(name, getattr(pyarrow, kind)()) for name, kind in RETURNS_SCHEMA.items()])
-    return pyarrow.table(rows, schema=schema)
+                numbers = (float(column[step, task]) for column in columns)
+                rows.append((measurement.protocol, step, task, returns.shape[2], *numbers))
+    return _table(RETURNS_SCHEMA, rows)
 
 
 RETURNS_SCHEMA = {

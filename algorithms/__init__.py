@@ -17,7 +17,7 @@ from algorithms.pretrained_trpo import PRETRAINED_TRPO
 from algorithms.promp import PROMP
 from algorithms.psrl import PSRL
 from algorithms.reptile import REPTILE
-from algorithms.settings import AdamSettings, InnerRuleSettings
+from algorithms.settings import AdamSettings, InnerRuleSettings, ScaledInnerRuleSettings
 from algorithms.thompson import THOMPSON
 from algorithms.toy_formulations import TOY_FORMULATIONS
 from algorithms.ucb1 import UCB1
@@ -34,5 +34,9 @@ ALGORITHMS: dict[str, Declaration] = {
     )
 }  # fmt: skip
 
-RULES: dict[str, type[Settings]] = {"adam": AdamSettings, "inner": InnerRuleSettings}
+RULES: dict[str, type[Settings]] = {
+    "adam": AdamSettings,
+    "inner": InnerRuleSettings,
+    "inner_scaled": ScaledInnerRuleSettings,
+}
 """Adaptation rules that a meta-test protocol may use."""

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Generator, Tensor
 
-from algorithms.adaptation import AdamRule, InnerRule
+from algorithms.adaptation import rule_of
 from algorithms.meta_gradients import leaves_of, repeat, second_order_by_task, task_gradients
 from algorithms.networks import Params
 from algorithms.optimisers import gradient_step
@@ -15,7 +15,7 @@ from algorithms.outer_updates import bound_term
 from algorithms.policies import make_policy
 from algorithms.pre_update import PreUpdateTerm
 from algorithms.samples import Samples, blocks, condense, per_task
-from algorithms.settings import AdamSettings, BaselineMethodSettings, GradientMethodSettings
+from algorithms.settings import BaselineMethodSettings, GradientMethodSettings
 from algorithms.surrogates import Surrogate, score_function
 from algorithms.values import Value
 from harness.api import AdaptationRule, MetaBatch, Metrics, Settings, State, Suite, Trajectories
@@ -111,9 +111,7 @@ class MetaLearner:
 
     def rule(self, settings: Settings) -> AdaptationRule:
         """The rule of a meta-test protocol."""
-        if isinstance(settings, AdamSettings):
-            return AdamRule(settings, self._inner_gradients)
-        return InnerRule(self.adapt)
+        return rule_of(settings, self.adapt, self._inner_gradients)
 
     def log_prob(self, params: Params, samples: Samples) -> Tensor:
         """log π(a|s) of the samples, [tasks, slots]."""
@@ -142,13 +140,17 @@ class MetaLearner:
             params = gradient_step(params, dict(zip(params, gradients, strict=True)), *self.settings.inner_rates)
         return params
 
-    def adapt(self, params: Params, samples: Samples) -> Params:
-        """The same steps on every task, without a graph; params [...] or [tasks, ...], returns [tasks, ...]."""
+    def adapt(self, params: Params, samples: Samples, factor: float = 1.0) -> Params:
+        """The same steps on every task, without a graph; params [...] or [tasks, ...], returns [tasks, ...].
+
+        ``factor``: on the inner learning rates.
+        """
         params = per_task(params, samples.weights.shape[0], self._dims)
+        actor_lr, critic_lr = (factor * rate for rate in self.settings.inner_rates)
         for _ in range(self.steps_per_round):
             gradients = self._inner_gradients(params, samples)
             with torch.no_grad():
-                params = gradient_step(params, gradients, *self.settings.inner_rates)
+                params = gradient_step(params, gradients, actor_lr, critic_lr)
         return params
 
     def path(self, params: Params, rounds: tuple[Samples, ...], tasks: int) -> list[Params]:

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from algorithms.adaptation import AdamRule, InnerRule
-from algorithms.settings import AdamSettings
+from algorithms.adaptation import rule_of
 from algorithms.toy_formulations import ToyFormulationSettings
 from harness.api import AdaptationRule, Experience, MetaBatch, Metrics, Params, Settings, State, Suite, Trajectories
 
@@ -137,16 +136,14 @@ class ParabolaLearner:
 
     def rule(self, settings: Settings) -> AdaptationRule:
         """The rule of a meta-test protocol."""
-        if isinstance(settings, AdamSettings):
-            return AdamRule(settings, self._descent)
-        return InnerRule(self.adapt)
+        return rule_of(settings, self.adapt, self._descent)
 
     def _descent(self, params: Params, samples: Episodes) -> Params:
         return {THETA: -samples.gradient(params[THETA])}
 
-    def adapt(self, params: Params, samples: Episodes) -> Params:
-        """The inner step; params [2] or [tasks, 2], returns [tasks, 2]."""
-        return {THETA: params[THETA] + self.settings.inner_lr * samples.gradient(params[THETA])}
+    def adapt(self, params: Params, samples: Episodes, factor: float = 1.0) -> Params:
+        """The inner step, its rate multiplied by ``factor``; params [2] or [tasks, 2], returns [tasks, 2]."""
+        return {THETA: params[THETA] + factor * self.settings.inner_lr * samples.gradient(params[THETA])}
 
     def terms(self, theta: Tensor, data: MetaBatch) -> tuple[Tensor, Tensor]:
         """(J_post, J_pre) of every task, [tasks, 2] each, with the factors that the settings ask for."""

@@ -54,6 +54,20 @@ class InnerRuleSettings(Settings):
     """The adaptation rule that was meta-trained: no settings of its own."""
 
 
+class ScaledInnerRuleSettings(Settings):
+    """The adaptation rule that was meta-trained, with step sizes of its own: shorter ones after the first, say."""
+
+    factors: Annotated[tuple[Rate, ...], Field(strict=False, min_length=1)]
+    """What the inner learning rates are multiplied with, one factor for every update of the protocol."""
+
+    @model_validator(mode="after")
+    def _one_for_every_update(self, info: ValidationInfo) -> Self:
+        updates = (info.context or {}).get("updates")
+        if updates is not None and updates != len(self.factors):
+            raise ValueError(f"factors: one is needed for each of the {updates} updates, found {len(self.factors)}")
+        return self
+
+
 class ActorSettings(Settings):
     """The policy network. Where actions are vectors it is a Gaussian with a learned standard deviation that does not
     depend on the state, adapted in the inner loop like every other parameter; where they are finitely many, a softmax.

@@ -161,6 +161,9 @@ def test_the_inner_step_and_the_rules_of_the_meta_test():
     repeated = {THETA: theta.expand(TASKS, 2)}
     inner = learner.rule(RULES["inner"]())
     assert torch.equal(inner.update(repeated, inner.init(repeated), samples)[0][THETA], batch.adapted[THETA])
+    scaled = learner.rule(RULES["inner_scaled"](factors=(0.5,)))
+    halfway = scaled.update(repeated, scaled.init(repeated), samples)[0][THETA]
+    assert close(halfway, (repeated[THETA] + batch.adapted[THETA]) / 2)
     adam = learner.rule(RULES["adam"](actor_lr=0.01, critic_lr=0.01))
     moved = adam.update(repeated, adam.init(repeated), samples)[0][THETA]
     # Adam's first step has the length of its rate, whatever the gradient's.

@@ -4,12 +4,14 @@ SEEDS   ?=
 SCALE   ?= paper
 WORKERS ?= $(shell nproc)
 RESULTS ?= results
+COMPARE ?=
+ID      ?=
 
 BIN     := .venv/bin
 SIZE     = --scale $(SCALE) --results $(RESULTS) $(if $(SEEDS),--seeds $(SEEDS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce navigation bandits tabular-mdp point-corners point-1d estimators report ui status check test bench clean
+.PHONY: help setup reproduce navigation bandits tabular-mdp point-corners point-1d estimators report verdicts ui status check test bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,8 +47,11 @@ point-1d: reproduce  ## ProMP's toy task: update directions of formulations I an
 estimators: .venv/ready  ## every meta-gradient estimator against the exact meta-gradient (about 10 minutes)
 	$(BIN)/metarepro estimators --scale $(SCALE) --results $(RESULTS)
 
-report: .venv/ready  ## write a study's page from the recorded runs
-	$(BIN)/metarepro report $(STUDY) $(SIZE)
+report: .venv/ready  ## write the report on all studies that were run (STUDY=: on one; COMPARE=a,b: two results folders side by side)
+	$(BIN)/metarepro report $(if $(COMPARE),--compare $(COMPARE) --results $(RESULTS),$(if $(filter file,$(origin STUDY)),all,$(STUDY)) --results $(RESULTS) $(if $(filter file,$(origin SCALE)),,--scale $(SCALE)) $(if $(SEEDS),--seeds $(SEEDS)))
+
+verdicts: .venv/ready  ## print the verdict on everything published, from the committed evidence (ID=: all behind one)
+	$(BIN)/metarepro verdicts $(ID)
 
 ui: .venv/ready  ## open MLflow on 127.0.0.1:5000
 	$(BIN)/metarepro ui --results $(RESULTS)

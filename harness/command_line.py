@@ -50,7 +50,13 @@ def command_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     for command in (both, run):
         cores = os.cpu_count() or 1
         command.add_argument("--workers", type=_positive, default=cores, help="runs side by side (default: cores)")
-    add("report", "write the report page of a study from its records", "navigation", *whole)
+    report = add("report", "write the report on all studies, or on one, from the recorded runs", "navigation", *whole)
+    report.set_defaults(study="all", scale=None)
+    report.add_argument("--compare", metavar="A,B", help="two results folders: what differs between them, side by side")
+    verdicts = add("verdicts", "print the verdict on everything published", "ulm.fomaml_at_least_maml")
+    verdicts.add_argument("study", nargs="?", metavar="ID", help="everything behind one verdict, down to its runs")
+    verdicts.add_argument("--results", help="folder of recorded runs (default: the committed evidence)")
+    verdicts.add_argument("--markdown", action="store_true", help="the counts as a table for a README")
     export = add("export", "write the evidence of a study as CSV", "navigation --seeds 0-19", *whole)
     export.add_argument("--to", help="folder (default: reports/evidence of the project, at paper scale)")
     table = add("table", "print a study's headline table in Markdown", "navigation", "study", "--scale")

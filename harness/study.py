@@ -257,10 +257,11 @@ def read_study(path: Path, scale: str, registries: Registries) -> Study:
     return Study(source, scale, registries)
 
 
-def has_scale(path: Path, scale: str) -> bool:
-    """Whether one of the project's study files, or what it extends, names the scale."""
+def scales_of(path: Path) -> list[str]:
+    """The scales that one of the project's study files, or what it extends, names; the paper's first."""
     data = read_yaml(path).data
-    return scale in data.get("scales", {}) or ("extends" in data and has_scale(path.parent / data["extends"], scale))
+    inherited = scales_of(path.parent / data["extends"]) if "extends" in data else []
+    return list(dict.fromkeys([*inherited, *data.get("scales", {})]))
 
 
 def study_files(suites: Path) -> dict[str, Path]:

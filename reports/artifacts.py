@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tempfile
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+import numpy as np
 import pandas as pd
+import pyarrow
+from pyarrow import parquet
 
 from harness.errors import UserError
+
+Run = dict[Hashable, Any]
 
 RETURN_COLUMNS = ["protocol", "step", "task", "episodes", "mean_return", "sd_return", "mean_length"]
 REFERENCE_COLUMNS = ["task", "name", "value"]
 MEASURE_COLUMNS = ["protocol", "step", "task", "name", "value"]
 PATH_COLUMNS = ["protocol", "step", "task", "episode", "time", "x", "y"]
 FINISHED = ("done", "diverged")
+AT_A_TIME = 8
+"""So many files are asked for at once: of a server, most of the time is waiting."""
+CURVES, ITERATION = "curves.parquet", "iteration"
 REBUILD = "delete mlflow.db in the results folder and run `metarepro run` again: it is made anew from runs/"
 
 
-def manifest(run: dict[Hashable, Any], tracking_uri: str) -> dict[str, Any]:
-    """The manifest of a finished run; empty for an unfinished one."""
-    content = _artifact(run, "manifest.json", tracking_uri) if run["status"] in FINISHED else None
+def manifests(runs: pd.DataFrame, tracking_uri: str) -> list[dict[str, Any]]:
+    """The manifest of every run; empty for an unfinished one."""
+    found = {run["run_id"]: _manifest(run, content) for run, content in _contents(runs, "manifest.json", tracking_uri)}
+    return [found.get(run_id, {}) for run_id in runs["run_id"]]
+
+
+def _manifest(run: Run, content: bytes | None) -> dict[str, Any]:
     try:
         return dict(json.loads(content)) if content else {}
     except (ValueError, TypeError):
         raise UserError(f"{run['artifacts']}/manifest.json is damaged; {REBUILD}") from None
+
+
+def curves(runs: pd.DataFrame, tracking_uri: str, metrics: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+    """run_id -> name -> [iterations], of every finished run that left its curves.
+
+    The names are ITERATION and those of `metrics` that the run recorded.
+    """
+    found = {}
+    for run, content in _contents(runs, CURVES, tracking_uri):
+        if content is not None:
+            table = _read(run, CURVES, content, [ITERATION], optional=metrics)
+            found[run["run_id"]] = {name: table[name].to_numpy() for name in table.column_names}
+    return found
 
 
 def returns(runs: pd.DataFrame, tracking_uri: str) -> pd.DataFrame:
@@ -73,28 +99,47 @@ def _empty(columns: list[str]) -> pd.DataFrame:
 def _tables(runs: pd.DataFrame, tracking_uri: str, name: str, columns: list[str], required: bool) -> pd.DataFrame:
     """One Parquet table of every finished run, below each other, with the run_id; `required` of runs that are done."""
     parts = []
-    for run in runs.to_dict("records"):
-        content = _artifact(run, name, tracking_uri) if run["status"] in FINISHED else None
-        if content is None:
-            if required and run["status"] == "done":
-                raise UserError(
-                    f"run {run['run_id']} ({run['method']}, seed {run['seed']}) is marked done, but {run['artifacts']} "
-                    f"holds no {name}; {REBUILD}"
-                )
-            continue
-        try:
-            frame = pd.read_parquet(io.BytesIO(content))
-        except (ValueError, OSError):
-            raise UserError(f"{run['artifacts']}/{name} is damaged; {REBUILD}") from None
-        missing = sorted(set(columns) - set(frame.columns))
-        if missing:
-            raise UserError(f"{run['artifacts']}/{name} lacks the columns {', '.join(missing)}")
-        parts.append(frame[columns].assign(run_id=run["run_id"]))
-    return pd.concat(parts, ignore_index=True)[["run_id", *columns]] if parts else _empty(columns)
+    for run, content in _contents(runs, name, tracking_uri):
+        if content is not None:
+            part = _read(run, name, content, columns)
+            parts.append(part.add_column(0, "run_id", pyarrow.repeat(run["run_id"], part.num_rows)))
+        elif required and run["status"] == "done":
+            raise UserError(
+                f"run {run['run_id']} ({run['method']}, seed {run['seed']}) is marked done, but {run['artifacts']} "
+                f"holds no {name}; {REBUILD}"
+            )
+    return below_each_other(parts) if parts else _empty(columns)
 
 
-def _artifact(run: dict[Hashable, Any], name: str, tracking_uri: str) -> bytes | None:
-    """The content of a run's artifact; None where there is none."""
+def below_each_other(parts: Sequence[pyarrow.Table]) -> pd.DataFrame:
+    """Tables of the same columns as one frame."""
+    return pyarrow.concat_tables(parts, promote_options="permissive").to_pandas(ignore_metadata=True)
+
+
+def _read(run: Run, name: str, content: bytes, columns: list[str], optional: Sequence[str] = ()) -> pyarrow.Table:
+    """These columns of a run's Parquet table, and of the optional ones those that it has."""
+    try:
+        file = parquet.ParquetFile(pyarrow.BufferReader(content))
+        known = file.schema_arrow.names
+        missing = sorted(set(columns) - set(known))
+        wanted = [*columns, *(name for name in optional if name in known)]
+        table = file.read(wanted, use_threads=False) if not missing else None
+    except (ValueError, OSError):
+        raise UserError(f"{run['artifacts']}/{name} is damaged; {REBUILD}") from None
+    if table is None:
+        raise UserError(f"{run['artifacts']}/{name} lacks the columns {', '.join(missing)}")
+    return table.select(wanted)
+
+
+def _contents(runs: pd.DataFrame, name: str, tracking_uri: str) -> Iterator[tuple[Run, bytes | None]]:
+    """Every finished run with the content of its file of that name, in order; several are on their way at a time."""
+    finished = [run for run in runs.to_dict("records") if run["status"] in FINISHED]
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        yield from zip(finished, pool.map(partial(_content, name, tracking_uri), finished), strict=True)
+
+
+def _content(name: str, tracking_uri: str, run: Run) -> bytes | None:
+    """The content of a run's file; None where there is none."""
     parsed = urlparse(run["artifacts"])
     if parsed.scheme in ("", "file"):
         path = Path(unquote(parsed.path)) / name
@@ -104,8 +149,7 @@ def _artifact(run: dict[Hashable, Any], name: str, tracking_uri: str) -> bytes |
 
     with tempfile.TemporaryDirectory() as folder:
         try:
-            uri = f"runs:/{run['mlflow_id']}/{name}"
-            local = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=tracking_uri)
+            uri = f"{run['artifacts']}/{name}"  # not `runs:/`, for which MLflow asks its server five times per file
+            return Path(download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=tracking_uri)).read_bytes()
         except (MlflowException, OSError):
             return None
-        return Path(local).read_bytes()

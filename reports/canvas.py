@@ -21,6 +21,7 @@ UNTRAINED, GREY = "random", PALETTE[4]  # the method that is not trained is grey
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 INCHES_PER_CHARACTER = 0.085  # of text in points of 10, generously: browsers have other fonts than matplotlib
 LONG_NUMBER = re.compile(r"(?<=[ \"(,-])(\d+\.\d{3,})")
+POINTS_PER_INCH = 72
 HANDLE_INCHES, LEGEND_ROW_INCHES = 0.75, 0.22
 SHIFT = 0.025  # sideways, so that methods with equal returns stay visible
 STYLE: dict[str, Any] = {
@@ -28,7 +29,7 @@ STYLE: dict[str, Any] = {
     "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
     "grid.color": GRID, "grid.linewidth": 0.6, "axes.grid": True, "axes.axisbelow": True, "axes.spines.top": False,
     "axes.spines.right": False, "legend.frameon": False, "path.simplify": True, "path.simplify_threshold": 0.5,
-    "figure.constrained_layout.use": True, "axes.titlesize": 10, "axes.titleweight": "bold",
+    "axes.titlesize": 10, "axes.titleweight": "bold",
 }  # fmt: skip
 
 
@@ -156,8 +157,15 @@ def subplots(
 def svg_text(figure: Any) -> str:
     """The figure as SVG text with coordinates of two decimals (a hundredth of a point), which halves the size.
 
-    What a reader reads, between the tags, stays as it is.
+    What a reader reads, between the tags, stays as it is. The layout is made here, once: a figure that has a layout
+    engine of its own is drawn twice when it is saved.
     """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    FigureCanvasSVG(figure)  # is the figure's canvas from now on: text is as wide as in the file
+    figure.dpi = POINTS_PER_INCH
+    ConstrainedLayoutEngine().execute(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue().decode("utf-8")

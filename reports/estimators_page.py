@@ -29,7 +29,7 @@ from reports.estimator_audit import (
     read_audit,
     stages,
 )
-from reports.markup import environment
+from reports.markup import render
 from reports.printed import ClaimRow
 
 REFERENCE_EPISODES = 20
@@ -56,32 +56,27 @@ def build(
     Errors: UserError where the CSV is not an audit or out_dir cannot be written.
     """
     files, audit, stem = Attachments(), read_audit(csv), csv.stem
-    files[f"{stem}.csv"] = csv.read_text(encoding="utf-8")
+    files.text(f"{stem}.csv", csv.read_text(encoding="utf-8"))
     printed = float(claim.value) if claim else None
-    text = (
-        environment()
-        .get_template("estimators.html")
-        .render(
-            title=title,
-            folder=stem,
-            command=str(provenance.get("command") or COMMAND),
-            scale=str(provenance.get("scale") or ""),
-            provenance=_facts(provenance),
-            findings=list(findings),
-            descriptions=_described(audit, descriptions or {}),
-            claim=claim,
-            size=_size(audit),
-            csv=f"{stem}.csv",
-            stages=_stages(files, audit),
-            cases=_cases(files, audit),
-            ratios=_ratios(files, audit, printed),
-            bias=_bias(files, audit),
-        )
-    )
-    for name, content in sorted(files.items()):
-        write_atomic(out_dir / stem / name, content.encode())
+    context = {
+        "title": title,
+        "folder": stem,
+        "command": str(provenance.get("command") or COMMAND),
+        "scale": str(provenance.get("scale") or ""),
+        "provenance": _facts(provenance),
+        "findings": list(findings),
+        "descriptions": _described(audit, descriptions or {}),
+        "claim": claim,
+        "size": _size(audit),
+        "csv": f"{stem}.csv",
+        "stages": _stages(files, audit),
+        "cases": _cases(files, audit),
+        "ratios": _ratios(files, audit, printed),
+        "bias": _bias(files, audit),
+    }
+    files.write(out_dir / stem)
     page = out_dir / f"{stem}.html"
-    write_atomic(page, text.encode())
+    write_atomic(page, render("estimators.html", context).encode())
     return page
 
 

@@ -13,6 +13,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
+from reports.beside import Comparison
 from reports.canvas import (
     INK,
     MARKERS,
@@ -26,7 +27,7 @@ from reports.canvas import (
     subplots,
     svg_text,
 )
-from reports.published import Comparison, Published
+from reports.published import Published
 from reports.statistics import t_interval
 from reports.tables import beside_paper, done
 

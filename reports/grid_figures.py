@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.collections import LineCollection
+from scipy import stats
 
+from reports.beside import Accounting
 from reports.canvas import INK, drawing, legend, lowest, method_dashes, method_style, side_label, subplots, svg_text
 from reports.grid_tables import Grid
-from reports.published import Accounting
 
 COLOURS = {"during": "#0072B2", "adapted": "#D55E00", "unknown": "#999999"}
 WORDS: dict[Accounting, str] = {"during": "ours, during adaptation", "adapted": "ours, adapted policy"}
@@ -87,7 +89,8 @@ def _dots(axis: Any, rows: pd.DataFrame, known: bool) -> None:
 
 
 def training(grid: Grid, curves: pd.DataFrame, runs: pd.DataFrame, metric: str, title: str) -> str:
-    """A training metric over meta-iterations: a panel per setting, a line per method, the mean of its finished seeds.
+    """A training metric over meta-iterations: a panel per setting; per method a thin line for every finished seed, their
+    mean, and its 95 % t interval.
 
     Lines are means over blocks of meta-iterations, at most POINTS per line.
     """
@@ -95,6 +98,7 @@ def training(grid: Grid, curves: pd.DataFrame, runs: pd.DataFrame, metric: str, 
         runs[["run_id", "setting", "method", "seed", "status"]], on="run_id"
     )
     data = data[data["status"].eq("done")]
+    cells = dict(iter(data.groupby(["setting", "method"])))
     style, dashes = method_style(grid.labels), method_dashes(grid.labels)
     columns = min(4, max(1, len(grid.settings)))
     lines = -(-max(1, len(grid.settings)) // columns)
@@ -102,10 +106,9 @@ def training(grid: Grid, curves: pd.DataFrame, runs: pd.DataFrame, metric: str, 
         figure, axes = subplots(lines, columns, (max(4.4, 2.2 * columns), 1.7 * lines + 0.7), sharex=True, sharey=True)
         for axis, setting in zip(axes.flat, grid.settings, strict=False):
             for label in grid.labels:
-                mine = thinned(data[data["setting"].eq(setting.name) & data["method"].eq(label)])
+                mine = thinned(cells.get((setting.name, label), data.iloc[:0]))
                 if len(mine):
-                    colour, dash = style[label][0], dashes[label]
-                    axis.plot(mine.index, mine.to_numpy(), color=colour, linestyle=dash, linewidth=1.2, label=label)
+                    _seeds_and_mean(axis, mine, style[label][0], dashes[label], label)
             axis.set_title(fill(setting.describe(), TITLE_WIDTH), loc="left", fontsize=8)
             axis.tick_params(labelsize=8)
         lowest(axes, len(grid.settings), "meta-iteration")
@@ -113,15 +116,26 @@ def training(grid: Grid, curves: pd.DataFrame, runs: pd.DataFrame, metric: str, 
         return svg_text(figure)
 
 
-def thinned(curves: pd.DataFrame, points: int = POINTS) -> pd.Series:
-    """Mean over seeds at the meta-iterations that all of them reached, then over blocks: at most `points` values.
+def _seeds_and_mean(axis: Any, seeds: pd.DataFrame, colour: str, dash: str, label: str) -> None:
+    """Thin lines of single seeds, their mean, and with two seeds or more its interval."""
+    x, values = seeds.index.to_numpy(), seeds.to_numpy(dtype=float)
+    count, mean = values.shape[1], values.mean(axis=1)
+    if count > 1:
+        lines = [np.column_stack([x, values[:, column]]) for column in range(count)]
+        axis.add_collection(LineCollection(lines, colors=colour, linewidths=0.4, alpha=0.35))
+        half = float(stats.t.ppf(0.975, count - 1)) * values.std(axis=1, ddof=1) / count**0.5
+        axis.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+    axis.plot(x, mean, color=colour, linestyle=dash, linewidth=1.2, label=label)
 
-    Shapes: rows iteration, seed, value -> [blocks], indexed by the mean iteration of the block.
+
+def thinned(curves: pd.DataFrame, points: int = POINTS) -> pd.DataFrame:
+    """Every seed's means over blocks of the meta-iterations that all of them reached: at most `points` values.
+
+    Shapes: rows iteration, seed, value -> [blocks, seeds], indexed by the mean iteration of the block.
     """
     if curves.empty:
-        return pd.Series(dtype="float64")
-    mean = curves.pivot_table(index="iteration", columns="seed", values="value", dropna=False).dropna().mean(axis=1)
-    size = max(1, -(-len(mean) // points))
-    block = np.arange(len(mean)) // size
-    values = pd.DataFrame({"iteration": mean.index, "value": mean.to_numpy()}).groupby(block).mean()
-    return values.set_index("iteration")["value"]
+        return pd.DataFrame(dtype="float64")
+    wide = curves.pivot(index="iteration", columns="seed", values="value").dropna()
+    size = max(1, -(-len(wide) // points))
+    block = np.arange(len(wide)) // size
+    return wide.groupby(block).mean().set_index(wide.index.to_series().groupby(block).mean().rename("iteration"))

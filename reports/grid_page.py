@@ -1,4 +1,4 @@
-"""The blocks of a page about a grid study; the same blocks, fewer of them, make the section of a companion study."""
+"""The blocks of a study with a grid of settings: every method in every setting, beside the printed numbers."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ from typing import Any
 
 import pandas as pd
 
-from reports import exhibit_blocks, grid_bounds, grid_figures, overview, tables
+from reports import grid_bounds, grid_figures, overview
 from reports.attachments import Attachments, grouped
-from reports.export import evidence, evidence_csv
 from reports.grid_tables import STEPS, Grid, beside_printed, grid_of, scores
 from reports.published import Published
 from reports.records import Records
 from reports.study_info import StudyInfo
 
 
-def context(
-    files: Attachments, records: Records, table: pd.DataFrame, info: StudyInfo, published: Published, prefix: str = ""
+def blocks(
+    files: Attachments, records: Records, table: pd.DataFrame, info: StudyInfo, published: Published
 ) -> dict[str, Any]:
-    """What the template needs about a grid study.
+    """What the template needs about the study.
 
-    records: those of the study's settings; table: their evidence. prefix: of the names of all files.
+    records: those of the study's settings; table: their evidence.
     """
     grid = grid_of(table, info.settings, info.labels, published, info.name)
     beside = beside_printed(grid)
@@ -31,34 +30,17 @@ def context(
         "grid": grid,
         "paper": published.paper(grid.comparison.paper) if grid.comparison else None,
         "settings": {setting.name: setting.describe() for setting in info.settings},
-        "beside": _by_setting(files, f"{prefix}beside_printed", beside),
-        "verdicts": _verdicts(beside),
-        "bounds": files.table(f"{prefix}bounds", known) | {"names": grid_bounds.reference_names(known, grid)},
-        "above": _by_setting(files, f"{prefix}printed_above_bounds", above),
+        "beside": _by_setting(files, "beside_printed", beside),
+        "inside": _inside(beside),
+        "bounds": files.table("bounds", known) | {"names": grid_bounds.reference_names(known, grid)},
+        "above": _by_setting(files, "printed_above_bounds", above),
         "limits": _limits(known, above, info),
         "widths": _widths(known, beside),
         "has_optimum": bool(beside["optimum"].notna().any()),
-        "overview": files.figure(f"{prefix}overview", svg, _alt(grid)),
-        "curves": _training(files, records, grid, prefix),
-        "per_seed": _per_seed(files, table, grid, info, prefix),
-        "gaps": files.table(f"{prefix}gaps", gaps(records.runs, info)),
-    }
-
-
-def companion(files: Attachments, records: Records, info: StudyInfo, published: Published) -> dict[str, Any]:
-    """The section of a further study on another study's page; its files carry its name."""
-    prefix = f"{info.name}_"
-    mine = overview.of_settings(records, info)
-    table = evidence(mine, info.columns)
-    files[f"{prefix}evidence.csv"] = evidence_csv(table)
-    return context(files, mine, table, info, published, prefix) | {
-        "info": info,
-        "exhibits": exhibit_blocks.blocks(files, mine, table, info, published, prefix),
-        "records": records,
-        "summary": overview.summary(mine.runs, info),
-        "completeness": files.table(f"{prefix}completeness", tables.completeness(mine.runs, info)),
-        "provenance": overview.provenance(files, mine.runs, prefix),
-        "evidence_file": f"{prefix}evidence.csv",
+        "overview": files.figure("overview", svg, _alt(grid)),
+        "curves": _training(files, records, grid),
+        "per_seed": _per_seed(files, table, grid, info),
+        "gaps": files.table("gaps", gaps(records.runs, info)),
     }
 
 
@@ -87,7 +69,7 @@ def _by_setting(files: Attachments, name: str, frame: pd.DataFrame) -> dict[str,
     return shown | {"groups": grouped(shown["rows"], "setting")}
 
 
-def _verdicts(beside: pd.DataFrame) -> list[dict[str, Any]]:
+def _inside(beside: pd.DataFrame) -> list[dict[str, Any]]:
     """Per printed column that we rerun: in how many settings the printed mean is inside, of those that have both.
 
     settings_inside: the names of those settings.
@@ -139,7 +121,7 @@ def _alt(grid: Grid) -> str:
     )
 
 
-def _training(files: Attachments, records: Records, grid: Grid, prefix: str) -> list[dict[str, Any]]:
+def _training(files: Attachments, records: Records, grid: Grid) -> list[dict[str, Any]]:
     shown = []
     present = set(records.curves["metric"])
     for metric, title in overview.CURVE_TITLES.items():
@@ -148,11 +130,11 @@ def _training(files: Attachments, records: Records, grid: Grid, prefix: str) -> 
             alt = (
                 f"One panel per setting, one line per method: {title} over meta-iterations, mean of the finished seeds."
             )
-            shown.append(files.figure(f"{prefix}training_{metric}", svg, alt) | {"caption": title})
+            shown.append(files.figure(f"training_{metric}", svg, alt) | {"caption": title})
     return shown
 
 
-def _per_seed(files: Attachments, table: pd.DataFrame, grid: Grid, info: StudyInfo, prefix: str) -> dict[str, Any]:
+def _per_seed(files: Attachments, table: pd.DataFrame, grid: Grid, info: StudyInfo) -> dict[str, Any]:
     """Every run's score in both accountings, seeds side by side; runs without numbers by their status."""
     columns = ["setting", *info.settings[0].columns, "method", "seed", "accounting", "score", "sd_score"]
     columns += ["mean_return", "status", "run_id"]
@@ -172,5 +154,5 @@ def _per_seed(files: Attachments, table: pd.DataFrame, grid: Grid, info: StudyIn
         shown = sorted(int(seed) for seed in part["seed"].unique())
         blocks.append({"accounting": name, "seeds": shown, "groups": grouped(lines, "setting")})
     without = table[table["protocol"].eq("")]
-    file = files.table(f"{prefix}per_seed", frame)["file"]
+    file = files.table("per_seed", frame)["file"]
     return {"blocks": blocks, "without": without.to_dict("records"), "file": file}

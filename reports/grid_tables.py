@@ -14,9 +14,10 @@ from typing import Any, Literal
 import pandas as pd
 
 from harness.errors import UserError
+from reports.beside import Accounting, GridComparison, PrintedColumn
 from reports.export import own_columns
 from reports.printed import ResultRow, ResultsTable
-from reports.published import Accounting, GridComparison, PrintedColumn, Published
+from reports.published import Published
 from reports.statistics import prediction_interval, prediction_of_mean, t_interval, task_interval
 from reports.study_info import Scalar, SettingInfo
 from reports.tables import done, protocols

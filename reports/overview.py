@@ -1,8 +1,9 @@
-"""How complete a study's records are, and what made them: the first and the last section of every page."""
+"""How complete the records of studies are, and what made them."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from reports.export import distinct, packages
 from reports.records import Records
 from reports.study_info import StudyInfo
 
+STATES = ("done", "diverged", "running", "failed")
 CURVE_TITLES = {
     "pre_update_return": "return before the inner update",
     "post_update_return": "return after the inner update (of the policy itself for methods without one)",
@@ -29,24 +31,41 @@ def of_settings(records: Records, info: StudyInfo) -> Records:
     return dataclasses.replace(records, runs=runs.reset_index(drop=True), **parts)
 
 
-def summary(runs: pd.DataFrame, info: StudyInfo) -> dict[str, Any]:
-    """Completeness in one line: counts over the expected runs, and the seeds that are there."""
+def summary(runs: pd.DataFrame | None, info: StudyInfo) -> dict[str, Any]:
+    """Completeness of a study in one line: counts over the expected runs, and the seeds that are there.
+
+    runs: None where there are no records.
+    """
+    if runs is None:
+        runs = pd.DataFrame(columns=["setting", "method", "seed", "status"])
     keys = zip(runs["setting"], runs["method"], runs["seed"], strict=True)
     expected = runs[pd.Series([key in info.expected for key in keys], index=runs.index, dtype=bool)]
-    counts = {status: int(expected["status"].eq(status).sum()) for status in ("done", "diverged", "running", "failed")}
+    counts = {status: int(expected["status"].eq(status).sum()) for status in STATES}
     total = len(info.expected)
     done_seeds = sorted(int(seed) for seed in runs.loc[runs["status"].eq("done"), "seed"].unique())
     return {
         **counts,
+        "info": info,
         "expected": total,
         "missing": total - len(expected),
         "complete": counts["done"] == total,
-        "finished": counts["done"] + counts["diverged"] == total,
         "extra": len(runs) - len(expected),
         "seeds": ranges(done_seeds),
         "num_seeds": len(done_seeds),
         "smoke": info.scale == "smoke",
         "smaller": info.scale not in ("smoke", "paper"),
+    }
+
+
+def state(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a reader of the whole page has to be warned of: the studies that are incomplete, smoke tests, or reduced."""
+    return {
+        "studies": list(summaries),
+        "incomplete": [one for one in summaries if not one["complete"]],
+        "smoke": [one for one in summaries if one["smoke"]],
+        "smaller": [one for one in summaries if one["smaller"]],
+        "done": sum(one["done"] for one in summaries),
+        "expected": sum(one["expected"] for one in summaries),
     }
 
 
@@ -61,7 +80,7 @@ def ranges(numbers: list[int]) -> str:
     return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}–{p[-1]}" for p in parts)
 
 
-def provenance(files: Attachments, runs: pd.DataFrame, prefix: str = "") -> dict[str, Any]:
+def provenance(files: Attachments, runs: pd.DataFrame) -> dict[str, Any]:
     """What made the records; every manifest key is optional."""
     manifests = list(runs["manifest"])
     total = {
@@ -86,5 +105,5 @@ def provenance(files: Attachments, runs: pd.DataFrame, prefix: str = "") -> dict
         "wall_clock_s": total["wall_clock_s"],
         "environment_steps": total["environment_steps"],
         "started": f"{started[0]} to {started[-1]}" if started else "",
-        "runs": files.table(f"{prefix}runs", lines),
+        "runs": files.table("runs", lines),
     }

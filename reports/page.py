@@ -1,196 +1,104 @@
-"""One self-contained HTML page per study, with every table as CSV and every figure as SVG in a folder beside it.
+"""One self-contained HTML page over one study or many, with every table as CSV and every figure as SVG beside it.
 
-The page is a function of the records: no time of rendering, no random id; the same records give the same bytes.
+The page is a function of what is handed in: no time of rendering, no random id; the same records give the same bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from harness.files import write_atomic
-from reports import comparisons, exhibit_blocks, figures, grid_page, overview, tables
-from reports.attachments import Attachments, grouped
+from reports import exhibit_blocks, grid_page, overview, single_page, tables, verdict_blocks, verdict_files
+from reports.attachments import Attachments
 from reports.export import evidence, evidence_csv
-from reports.markup import environment
-from reports.overview import of_settings
-from reports.published import Comparison, Published
-from reports.records import Records
-from reports.study_info import StudyInfo
+from reports.markup import render
+from reports.sources import Section
+from reports.verdict_blocks import Origin, PaperInfo
+from reports.verdicts import Judgement, PaperAudit
 
 
 def build(
-    records: Records,
-    study_info: StudyInfo,
-    published: Published,
+    title: str,
+    stem: str,
+    sections: Sequence[Section],
+    judgements: Sequence[Judgement],
+    audits: Sequence[PaperAudit],
     out_dir: Path,
-    companions: Sequence[tuple[Records, StudyInfo]] = (),
+    *,
+    command: str,
+    papers: Sequence[PaperInfo],
 ) -> Path:
-    """Write `<out_dir>/<study>.html` and the folder `<out_dir>/<study>/` with its CSV and SVG files; returns the page.
+    """Write `<out_dir>/<stem>.html`, and its CSV, SVG, LaTeX and BibTeX to `<out_dir>/<stem>/`; returns the page.
 
-    At another scale than `paper` both are called `<study>_<scale>`, so that a smoke test never replaces a replication.
-
-    Only runs of the study's settings are used. Missing, diverged and unfinished runs are stated on the page.
-    companions: records and description of further studies, each a section of this page.
+    Only runs of a study's own settings are used. Missing, diverged and unfinished runs, and studies without records,
+    are stated on the page. command: what makes the page.
 
     Errors: UserError where out_dir cannot be written.
     """
     files = Attachments()
-    mine = of_settings(records, study_info)
-    table = evidence(mine, study_info.columns)
-    files["evidence.csv"] = evidence_csv(table)
+    studies = [_study(files.of(section.info.stem), section, stem) for section in sections]
+    origins = {(study["info"].name, study["info"].scale): _origin(study) for study in studies}
+    numbers = verdict_blocks.numbers(files, judgements, audits, origins)
+    for study in studies:
+        study["digest"] = verdict_blocks.digest(judgements, numbers, study["info"])
     context = {
-        "info": study_info,
-        "folder": study_info.stem,
-        "records": records,
-        "summary": overview.summary(mine.runs, study_info),
-        "completeness": files.table("completeness", tables.completeness(mine.runs, study_info)),
-        "provenance": overview.provenance(files, mine.runs),
-        "exhibits": exhibit_blocks.blocks(files, mine, table, study_info, published),
-        "companions": [grid_page.companion(files, *companion, published) for companion in companions],
-        "evidence_file": "evidence.csv",
+        "title": title,
+        "folder": stem,
+        "command": command,
+        "studies": studies,
+        "state": overview.state([study["summary"] for study in studies]),
+        "summary": verdict_blocks.summary(judgements, papers),
+        "claims": verdict_blocks.claims(files, judgements, audits, origins),
+        "numbers": numbers,
+        "audits": verdict_blocks.audited(files, audits, judgements, numbers),
+        "papers": papers,
+        "downloads": verdict_files.leave(files, judgements, papers, origins),
+        "symbols": verdict_blocks.SYMBOLS,
+        "outcomes": verdict_blocks.WORDS,
+        "plurals": verdict_blocks.PLURALS,
     }
-    if study_info.is_grid:
-        context |= {"section": grid_page.context(files, mine, table, study_info, published)}
-    else:
-        context |= _single_setting(files, mine, table, study_info, published)
-    template = "grid.html" if study_info.is_grid else "page.html"
-    text = environment().get_template(template).render(context)
-    for name, content in sorted(files.items()):
-        write_atomic(out_dir / study_info.stem / name, content.encode())
-    page = out_dir / f"{study_info.stem}.html"
-    write_atomic(page, text.encode())
+    files.write(out_dir / stem)
+    page = out_dir / f"{stem}.html"
+    write_atomic(page, render("report.html", context).encode())
     return page
 
 
-def _single_setting(
-    files: Attachments, records: Records, table: pd.DataFrame, info: StudyInfo, published: Published
-) -> dict[str, Any]:
-    """The blocks of a study with one setting: returns over adaptation steps."""
-    return {
-        "headlines": [
-            _comparison(files, table, published, comparison, info)
-            for comparison in published.comparisons_of(info.name, info.settings[0].name)
-        ],
-        "protocols": _protocols(files, table, published, info),
-        "per_seed": _per_seed(files, table, published, info),
-        "training": _training(files, records, info, published.curves_of(info.name)),
+def _study(files: Attachments, section: Section, folder: str) -> dict[str, Any]:
+    """The section of a study: how complete it is, what it shows, what made it."""
+    info, records = section.info, section.records
+    study: dict[str, Any] = {
+        "info": info,
+        "key": info.stem,
+        "folder": folder,
+        "problem": section.problem,
+        "records": None,
+        "summary": overview.summary(None, info) | {"problem": section.problem},
+    }
+    if records is None:
+        return study
+    mine = overview.of_settings(records, info)
+    table = evidence(mine, info.columns)
+    variant = grid_page if info.is_grid else single_page
+    return study | {
+        "records": records,
+        "summary": overview.summary(mine.runs, info) | {"problem": section.problem},
+        "evidence": files.text("evidence.csv", evidence_csv(table)),
+        "completeness": files.table("completeness", tables.completeness(mine.runs, info)),
+        "provenance": overview.provenance(files, mine.runs),
+        "exhibits": exhibit_blocks.blocks(files, mine, table, info, section.published),
+        "blocks": variant.blocks(files, mine, table, info, section.published),
     }
 
 
-def _comparison(
-    files: Attachments, table: pd.DataFrame, published: Published, comparison: Comparison, info: StudyInfo
-) -> dict[str, Any]:
-    """A printed table beside ours, its tests, and its figure where the comparison names one."""
-    beside = tables.beside_paper(table, published, comparison, info.labels)
-    task_tests = comparisons.task_tests(table, comparison.contrasts, comparison.protocol)
-    own = [name for name in tables.protocols(table) if name != comparison.protocol]
-    shown = files.table(comparison.id, beside)
-    return {
-        "comparison": comparison,
-        "paper": published.paper(comparison.paper),
-        "reference": published.paper(comparison.reference.paper) if comparison.reference else None,
-        "protocols": {
-            name: grouped([row for row in shown["rows"] if row["protocol"] == name], "method")
-            for name in [comparison.protocol, *own]
-        },
-        "file": shown["file"],
-        "printed_tests": files.table(
-            f"{comparison.id}_tests_printed", comparisons.printed_tests(published, comparison)
-        ),
-        "seed_tests": [
-            {"protocol": name} | _contrasts(files, f"{comparison.id}_tests_over_seeds_{name}", tests)
-            for name in [comparison.protocol, *own]
-            if len(tests := comparisons.seed_tests(table, comparison.contrasts, name))
-        ],
-        "task_tests": files.table(f"{comparison.id}_tests_per_seed", task_tests),
-        "conclusions": _contrasts(
-            files, f"{comparison.id}_single_seed_conclusions", comparisons.single_seed_conclusions(task_tests)
-        ),
-        "figures": _figure_3_2(files, table, published, comparison, info) if comparison.figure else [],
-    }
-
-
-def _figure_3_2(
-    files: Attachments, table: pd.DataFrame, published: Published, comparison: Comparison, info: StudyInfo
-) -> list[dict[str, Any]]:
-    bands = {
-        "sd": "band: ± SD over the meta-test tasks",
-        "interval": "band: 95 % interval (ours over training seeds, the paper's over the tasks of its one model)",
-    }
-    shown = []
-    for band, text in bands.items():
-        for log in (False, True):
-            scale = "logarithmic" if log else "linear"
-            svg = figures.figure_3_2(table, published, comparison, info.labels, band, log)
-            alt = (
-                f"Return over adaptation updates, {scale} scale, {text}. Left: this replication. Right: as printed in "
-                f"the paper. The values are those of {comparison.title}."
-            )
-            shown.append(files.figure(f"figure_3_2_{band}_{scale}", svg, alt) | {"caption": f"{scale} scale, {text}"})
-    return shown
-
-
-def _protocols(files: Attachments, table: pd.DataFrame, published: Published, info: StudyInfo) -> dict[str, Any]:
-    """The meta-test protocols side by side; nothing where there are not two."""
-    names = tables.protocols(table, _declared(published, info))
-    first, second = [*names, "", ""][:2]
-    block: dict[str, Any] = {"names": names, "first": first, "second": second}
-    if not second:
-        return block | {"figure": None, "groups": [], "file": None}
-    alt = "Return over adaptation updates, a panel per meta-test protocol; mean and 95 % interval over seeds."
-    svg = figures.protocol_curves(tables.ours(table, info.labels), info.labels, names)
-    block["figure"] = files.figure("protocols", svg, alt)
-    shown = files.table("protocols", tables.protocol_table(table, info.labels, first, second))
-    return block | {"groups": grouped(shown["rows"], "method"), "file": shown["file"]}
-
-
-def _declared(published: Published, info: StudyInfo) -> str:
-    """The protocol that the study's first comparison uses; empty where there is none."""
-    return next((c.protocol for c in published.comparisons_of(info.name, info.settings[0].name)), "")
-
-
-def _per_seed(files: Attachments, table: pd.DataFrame, published: Published, info: StudyInfo) -> dict[str, Any]:
-    """One line per run with its steps side by side, per protocol; runs without numbers by their status."""
-    frame = tables.per_seed(table, info.labels)
-    blocks = []
-    for name in tables.protocols(table, _declared(published, info)):
-        rows = frame[frame["protocol"].eq(name)]
-        steps = sorted(int(step) for step in rows["step"].unique())
-        lines = [
-            {
-                "method": method,
-                "seed": seed,
-                "status": group["status"].iloc[0],
-                "steps": group.set_index("step").to_dict("index"),
-            }
-            for (method, seed), group in rows.groupby(["method", "seed"], sort=False)
-        ]
-        alt = "Mean return of every training seed after the last adaptation update; values in the table below."
-        svg = figures.seed_dots(table, info.labels, name)
-        figure = files.figure(f"seeds_{name}", svg, alt)
-        blocks.append({"protocol": name, "steps": steps, "groups": grouped(lines, "method"), "figure": figure})
-    without = frame[frame["protocol"].eq("")]
-    return {"blocks": blocks, "without": without.to_dict("records"), "file": files.table("per_seed", frame)["file"]}
-
-
-def _training(files: Attachments, records: Records, info: StudyInfo, exhibited: list[str]) -> list[dict[str, Any]]:
-    """The returns over training, and every other metric that no exhibit draws."""
-    titles = overview.CURVE_TITLES
-    shown = []
-    present = set(records.curves["metric"]) - (set(exhibited) - set(titles))
-    for metric in [*(m for m in titles if m in present), *sorted(present - set(titles))]:
-        title = titles.get(metric, metric.replace("_", " "))
-        svg = figures.training_curves(records.curves, records.runs, info.labels, metric, title)
-        alt = f"One panel per method: {title} over meta-iterations, thin lines per seed, thick line the mean."
-        shown.append(files.figure(f"training_{metric}", svg, alt) | {"caption": title})
-    return shown
-
-
-def _contrasts(files: Attachments, name: str, frame: pd.DataFrame) -> dict[str, Any]:
-    """A table of tests, grouped by its contrasts."""
-    shown = files.table(name, frame)
-    return shown | {"groups": grouped([row | {"pair": (row["a"], row["b"])} for row in shown["rows"]], "pair")}
+def _origin(study: Mapping[str, Any]) -> Origin:
+    """Where the numbers of a study come from."""
+    info = study["info"]
+    if study["records"] is None:
+        return Origin(study["key"], info.title, info.scale, (), info.command("run"), None, {})
+    runs = study["provenance"]["runs"]
+    finished = [row["method"] for row in runs["rows"] if row["status"] == "done"]
+    counts = {label: finished.count(label) for label in info.labels}
+    code = study["provenance"]["code"]
+    return Origin(study["key"], info.title, info.scale, code, info.command("run"), runs["file"], counts)

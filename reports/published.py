@@ -2,108 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from harness.errors import UserError
+from reports.audit_references import check_audits
+from reports.beside import BesidePrinted, Comparison, GridComparison
+from reports.checks import AgainstPrinted, Check, Claim, Headroom, Margin
+from reports.declared_audits import AnyAudit
 from reports.exhibits import AnyExhibit
-from reports.printed import AnyTable, ClaimRow, ClaimsTable, ResultsTable, Scalar, Strict, TestRow, TestsTable
+from reports.printed import AnyTable, ClaimRow, ClaimsTable, ResultsTable, Strict, TestRow, TestsTable
 
 
 class Paper(Strict):
+    """A source and its tables; what identifies it comes from the catalogue of papers, unless the file says it."""
+
     id: str
     short: str
     citation: str
+    bibtex: str = ""
     code: str | None = None
     conventions: dict[str, str] = Field(default_factory=dict)
     tables: list[Annotated[AnyTable, Field(discriminator="kind")]] = Field(min_length=1)
-
-
-class TableRef(Strict):
-    paper: str
-    table: str
-
-
-class BesidePrinted(Strict):
-    """A printed table that stands beside a study of ours, measured by one of its meta-test protocols."""
-
-    id: str = Field(pattern=r"^[a-z0-9_]+$")
-    title: str
-    paper: str
-    table: str
-    study: str
-    protocol: str
-    notes: list[str] = Field(default_factory=list)
-
-
-class Comparison(BesidePrinted):
-    """Which printed table stands beside which of our runs; `contrasts` is a declared family of tests, a minus b."""
-
-    tests_table: str | None = None
-    reference: TableRef | None = None
-    setting: str
-    methods: dict[str, list[str]]
-    contrasts: list[tuple[str, str]] = Field(default_factory=list)
-    figure: str | None = None
-
-    def printed_name(self, label: str) -> str | None:
-        """The name under which the paper prints our method `label`; None where it prints nothing comparable."""
-        return next((printed for printed, labels in self.methods.items() if label in labels), None)
-
-
-Accounting = Literal["during", "adapted"]
-
-
-class PrintedColumn(Strict):
-    """What a printed column of a grid counts, and which of our methods stand beside it.
-
-    accounting: `during`: the reward of the episodes in which the method learns; `adapted`: of the adapted policy.
-    seeds, tasks: training seeds and meta-test tasks behind a printed mean; null where there is no training, or where
-                  the number of tasks is not known.
-    """
-
-    accounting: Accounting | Literal["unknown"]
-    labels: list[str] = Field(default_factory=list)
-    seeds: int | None = Field(default=None, gt=0)
-    tasks: int | None = Field(default=None, gt=1)
-
-
-class Normaliser(Strict):
-    """A printed column, and the exactly known return that it must be a fraction of the paper's normaliser of."""
-
-    printed: str
-    reference: str
-
-
-class GridComparison(BesidePrinted):
-    """Which printed grid of settings stands beside which of our studies.
-
-    value:           what a printed number is: the `total` reward of N episodes, or the `fraction_of_optimum`.
-    episodes_column: the column, of the study or of `where`, that holds N.
-    where:           coordinates of the printed table that are the same for all settings of the study.
-    normaliser:      which printed column tells what the paper divided by, where it does not say.
-    ours:            our methods that no column prints -> the accounting in which a compact table shows them.
-    """
-
-    value: Literal["total", "fraction_of_optimum"]
-    episodes_column: str
-    where: dict[str, Scalar] = Field(default_factory=dict)
-    methods: dict[str, PrintedColumn]
-    ours: dict[str, Accounting] = Field(default_factory=dict)
-    normaliser: Normaliser | None = None
-
-    def printed_name(self, label: str) -> str | None:
-        """The name under which the paper prints our method `label`; None where it prints nothing comparable."""
-        return next((printed for printed, column in self.methods.items() if label in column.labels), None)
-
-    def accounting(self, label: str) -> Accounting:
-        """The accounting in which a compact table shows our method: the printed column's, else as `ours` says."""
-        printed = self.printed_name(label)
-        declared = self.methods[printed].accounting if printed else self.ours.get(label, "adapted")
-        return "adapted" if declared == "unknown" else declared
 
 
 class Published(Strict):
@@ -114,6 +34,8 @@ class Published(Strict):
     comparisons: list[Comparison] = Field(default_factory=list)
     grid_comparisons: list[GridComparison] = Field(default_factory=list)
     exhibits: list[AnyExhibit] = Field(default_factory=list)
+    claims: list[Claim] = Field(default_factory=list)
+    audits: list[AnyAudit] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _references_exist(self) -> Published:
@@ -128,6 +50,9 @@ class Published(Strict):
             self._check_coordinates(grid)
         for exhibit in self.exhibits:
             self._check_claims(exhibit)
+        for claim in self.claims:
+            self._check_claim(claim)
+        check_audits(self)
         return self
 
     def _check_table(self, comparison: BesidePrinted, methods: set[str]) -> None:
@@ -136,9 +61,41 @@ class Published(Strict):
         if unknown:
             raise ValueError(f"comparison {comparison.id}: table {comparison.table} prints no method {unknown[0]}")
 
+        self._check_margin(f"comparison {comparison.id}", comparison.margin, comparison.paper, comparison.table)
+
     def _check_reference(self, comparison: str, paper: str, table: str) -> None:
         if not isinstance(self._find(paper, table), ResultsTable):
             raise ValueError(f"comparison {comparison}: no results table {table} of paper {paper}")
+
+    def _check_margin(self, place: str, margin: Margin | None, paper: str, table: str | None) -> None:
+        if margin is None or margin.value is not None:
+            return
+        table = margin.table or table
+        found = self._find(paper, table) if table else None
+        if not isinstance(found, ResultsTable):
+            raise ValueError(
+                f"{place}: its margin is a fraction, but no results table {table} of paper {paper} is there"
+            )
+        methods = {row.method for row in found.rows}
+        for end in (margin.upper, margin.lower):
+            if isinstance(end, str) and end not in methods:
+                raise ValueError(f"{place}: its margin names {end}, but table {table} prints no such method")
+
+    def _check_claim(self, claim: Claim) -> None:
+        place, check = f"claim {claim.id}", claim.check
+        if claim.paper not in {paper.id for paper in self.papers}:
+            raise ValueError(f"{place}: the file has no paper {claim.paper}")
+        if sum(claim.id == other.id for other in self.claims) > 1:
+            raise ValueError(f"{place} occurs twice")
+        if isinstance(check, AgainstPrinted | Headroom):
+            found = self._find(claim.paper, check.table)
+            if not isinstance(found, ResultsTable):
+                raise ValueError(f"{place}: no results table {check.table} of paper {claim.paper}")
+            named = {check.printed} | ({check.over} if isinstance(check, Headroom) else set())
+            unknown = sorted(named - {row.method for row in found.rows})
+            if unknown:
+                raise ValueError(f"{place}: table {check.table} prints no method {unknown[0]}")
+        self._check_margin(place, getattr(check, "margin", None), claim.paper, getattr(check, "table", None))
 
     def _check_coordinates(self, grid: GridComparison) -> None:
         columns = self.results(grid.paper, grid.table).columns
@@ -204,6 +161,12 @@ class Published(Strict):
         """What is shown of one study beside its returns, in the order of the file."""
         return [exhibit for exhibit in self.exhibits if exhibit.study == study]
 
+    def studies(self) -> list[str]:
+        """Every study that the file names."""
+        named = [item.study for item in (*self.comparisons, *self.grid_comparisons, *self.exhibits)]
+        asked = [claim.check.study for claim in self.claims if isinstance(claim.check, Check)]
+        return list(dict.fromkeys([*named, *asked]))
+
     def curves_of(self, study: str) -> list[str]:
         """Training metrics that the exhibits of one study need."""
         return list(dict.fromkeys(name for exhibit in self.exhibits_of(study) for name in exhibit.curves))
@@ -211,57 +174,6 @@ class Published(Strict):
 
 def nothing_published() -> Published:
     """For a suite about which no paper is recorded."""
-    return Published.model_construct(schema_version=1, papers=[], comparisons=[], grid_comparisons=[], exhibits=[])
-
-
-def load_published(path: Path) -> Published:
-    """Read and check a `published.yaml`.
-
-    Errors:
-        UserError: the file is missing, is not YAML, or breaks the schema; one line with the file, the place, the fault.
-    """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); expected the published numbers of the suite"
-        ) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: expected a mapping with schema_version, papers and comparisons")
-    try:
-        return Published.model_validate(data)
-    except ValidationError as error:
-        raise UserError(f"{path}: {_first_problem(error, data)}") from None
-
-
-def _first_problem(error: ValidationError, data: dict[str, Any]) -> str:
-    """The most specific problem as one line, with names instead of list positions."""
-    problem = error.errors()[0]
-    kinds = get_args(Literal["results", "tests", "settings", "claims"])
-    place = ""
-    node: Any = data
-    for part in problem["loc"]:
-        if part in kinds and isinstance(node, dict) and "kind" in node and not isinstance(node.get(part), list):
-            continue  # the name of the union member, not a key of the file
-        node = _child(node, part)
-        name = node.get("id", part) if isinstance(node, dict) and isinstance(part, int) else part
-        place += f"[{name}]" if isinstance(part, int) else f".{part}"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "missing":
-        message = "this field is missing"
-    elif problem["type"] == "extra_forbidden":
-        message = "unknown field"
-    elif problem["type"] != "value_error":
-        message += f" (found {problem['input']!r})"
-    return f"{place.lstrip('.') or 'file'}: {message}"
-
-
-def _child(node: Any, part: int | str) -> Any:
-    try:
-        return node[part]
-    except (KeyError, IndexError, TypeError):
-        return None
+    return Published.model_construct(
+        schema_version=1, papers=[], comparisons=[], grid_comparisons=[], exhibits=[], claims=[], audits=[]
+    )

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow
 
 from harness.errors import UserError
 from reports import artifacts
-from reports.artifacts import REBUILD
+from reports.artifacts import ITERATION, REBUILD
 
 RUN_COLUMNS = [
     "run_id", "study", "suite", "suite_version", "setting", "scale", "method", "algorithm", "algorithm_version", "seed",
     "status", "code_version", "dirty",
 ]  # fmt: skip
+CURVE_COLUMNS = ["run_id", "metric", "iteration", "value"]
 CURVE_METRICS = ("pre_update_return", "post_update_return")
 STATUSES = ("done", "diverged", "running", "failed")  # of two records of one run, the earlier in this list counts
 _INFINITE = 1e300  # MLflow stores an infinite metric as the largest finite number
+
+
+class NothingRecorded(UserError):
+    """There is no run of this study at this scale: incomplete, and not wrong."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +66,14 @@ def load(
     *,
     seeds: Collection[int] | None = None,
     setting: str | None = None,
-    run_ids: Collection[str] | None = None,
+    run_ids: Collection[str] | Callable[[list[int]], Collection[str]] | None = None,
     metrics: Sequence[str] = (),
 ) -> Records:
     """Read a study's runs. Unfinished, diverged and failed runs are kept: they are counted, not averaged.
 
     The curves are those of CURVE_METRICS and of `metrics`. Of several records of one run_id the finished one counts.
-    With `run_ids` (those that the study file expands to) every other record is left out and counted; without, records
-    that cannot be told apart by a reader are refused.
+    With `run_ids` (those that the study file expands to, or a function from the recorded seeds to them) every other
+    record is left out and counted; without, records that cannot be told apart by a reader are refused.
 
     Errors:
         UserError: no store, no such study, no run that fits; two versions or two specifications of one method and seed;
@@ -76,10 +83,11 @@ def load(
     table = _filtered(found, scale, setting, seeds)
     make = f"`metarepro run {study} --scale {scale}` makes"
     if table.empty:
-        raise UserError(f"study {study} has no run at scale {scale} in {tracking_uri}; {make} them")
+        raise NothingRecorded(f"study {study} has no run at scale {scale} in {tracking_uri}; {make} them")
     left_out = 0
     if run_ids is not None:
-        wanted = table["run_id"].isin(list(run_ids))
+        asked = run_ids(sorted(set(table["seed"].tolist()))) if callable(run_ids) else run_ids
+        wanted = table["run_id"].isin(list(asked))
         left_out, table = int((~wanted).sum()), table[wanted]
         if table.empty:
             where = f"{tracking_uri} holds {left_out} records of study {study} at scale {scale}"
@@ -87,14 +95,13 @@ def load(
     unique = _one_record_per_run(table)
     _refuse_mixtures(unique, study)
     runs = unique.reset_index(drop=True)
-    manifests = [artifacts.manifest(run, tracking_uri) for run in runs.to_dict("records")]
-    runs["manifest"] = pd.Series(manifests, index=runs.index, dtype="object")
+    runs["manifest"] = pd.Series(artifacts.manifests(runs, tracking_uri), index=runs.index, dtype="object")
     return Records(
         study=study,
         scale=scale,
         runs=runs[[*RUN_COLUMNS, "manifest"]],
         returns=artifacts.returns(runs, tracking_uri),
-        curves=_curves(client, runs, list(dict.fromkeys((*CURVE_METRICS, *metrics)))),
+        curves=_curves(client, runs, list(dict.fromkeys((*CURVE_METRICS, *metrics))), tracking_uri),
         duplicates=len(table) - len(unique),
         left_out=left_out,
         references=artifacts.references(runs, tracking_uri),
@@ -123,7 +130,7 @@ def _open(tracking_uri: str, study: str) -> tuple[Any, str]:
     if tracking_uri.startswith("sqlite:///"):
         path = Path(tracking_uri.removeprefix("sqlite:///"))
         if not path.is_file():
-            raise UserError(f"no run store at {path}; {hint}")
+            raise NothingRecorded(f"no run store at {path}; {hint}")
         if not _is_mlflow_store(path):
             raise UserError(f"{path} is not an MLflow store; {REBUILD}")
     from mlflow import MlflowClient
@@ -131,7 +138,7 @@ def _open(tracking_uri: str, study: str) -> tuple[Any, str]:
     client = MlflowClient(tracking_uri=tracking_uri)
     experiment = client.get_experiment_by_name(study)
     if experiment is None:
-        raise UserError(f"{tracking_uri} holds no runs of study {study}; {hint}")
+        raise NothingRecorded(f"{tracking_uri} holds no runs of study {study}; {hint}")
     return client, experiment.experiment_id
 
 
@@ -219,14 +226,29 @@ def _refuse_mixtures(runs: pd.DataFrame, study: str) -> None:
             )
 
 
-def _curves(client: Any, runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """The training curves; of two points at one iteration the later logged counts."""
-    rows = [
-        (run["run_id"], metric, point.step, point.value if abs(point.value) < _INFINITE else float("nan"))
-        for run in runs.to_dict("records")
-        for metric in metrics
-        if metric in run["metrics"]
-        for point in sorted(client.get_metric_history(run["mlflow_id"], metric), key=lambda p: (p.step, p.timestamp))
-    ]
-    curves = pd.DataFrame(rows, columns=["run_id", "metric", "iteration", "value"])
-    return curves.drop_duplicates(["run_id", "metric", "iteration"], keep="last", ignore_index=True)
+def _curves(client: Any, runs: pd.DataFrame, metrics: Sequence[str], tracking_uri: str) -> pd.DataFrame:
+    """The training curves: of a finished run from the file that it left, else from what it has logged so far.
+
+    The file is one read per run; the store takes one query per run and metric, most of the time of a page.
+    """
+    left = artifacts.curves(runs, tracking_uri, metrics)
+    parts = []
+    for run in runs.to_dict("records"):
+        mine = left.get(run["run_id"], {})
+        for metric in (name for name in metrics if name in run["metrics"]):
+            found = (mine[ITERATION], mine[metric]) if metric in mine else _logged(client, run["mlflow_id"], metric)
+            parts.append(_curve(run["run_id"], metric, *found))
+    return artifacts.below_each_other(parts) if parts else pd.DataFrame(columns=CURVE_COLUMNS)
+
+
+def _curve(run_id: str, metric: str, iterations: np.ndarray, values: np.ndarray) -> pyarrow.Table:
+    finite = np.where(np.abs(values) < _INFINITE, values, np.nan)
+    names = [pyarrow.repeat(name, len(values)) for name in (run_id, metric)]
+    return pyarrow.table([*names, iterations.astype("int64"), finite], names=CURVE_COLUMNS)
+
+
+def _logged(client: Any, run: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Iterations and values of a metric in the store; of two points at one iteration the later logged counts."""
+    points = sorted(client.get_metric_history(run, metric), key=lambda point: (point.step, point.timestamp))
+    latest = {point.step: point.value for point in points}
+    return np.array(list(latest), dtype="int64"), np.array(list(latest.values()), dtype="float64")

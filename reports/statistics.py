@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from reports.estimates import Estimate, finite_values, paired, variance_of_mean
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -50,7 +52,7 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     mean is returned and sd, low, high are NaN.
     Errors: ValueError for no values, or for one that is not finite.
     """
-    x = _finite(values, minimum=1)
+    x = finite_values(values, minimum=1)
     mean, n = float(x.mean()), x.size
     if n < 2:
         return Interval(mean, float("nan"), float("nan"), float("nan"), n)
@@ -70,7 +72,7 @@ def median_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, floa
     With fewer than six values no such interval has 95 %: both ends are NaN.
     Errors: as `t_interval`.
     """
-    x = np.sort(_finite(values, minimum=1))
+    x = np.sort(finite_values(values, minimum=1))
     tails = stats.binom.cdf(np.arange(x.size), x.size, 0.5)
     k = int((tails <= (1 - level) / 2).sum())
     ends = (float(x[k - 1]), float(x[x.size - k])) if k else (float("nan"), float("nan"))
@@ -171,10 +173,11 @@ def conservative_t(
     towards "no difference".
     Errors: ValueError for n < 2, a negative SD, or two SDs of zero.
     """
-    va, vb = _variance_of_mean(sd_a, n_a), _variance_of_mean(sd_b, n_b)
+    va, vb = variance_of_mean(sd_a, n_a), variance_of_mean(sd_b, n_b)
     if va + vb == 0:
         raise ValueError("both standard deviations are zero; t is undefined")
-    return _t_test("two-sample t, df = min(n) - 1", mean_a - mean_b, (va + vb) ** 0.5, min(n_a, n_b) - 1, level)
+    df = min(n_a, n_b) - 1
+    return _t_test(Estimate(mean_a - mean_b, (va + vb) ** 0.5, df, "two-sample t, df = min(n) - 1"), level)
 
 
 def pooled_t_from_summaries(
@@ -189,12 +192,13 @@ def pooled_t_from_summaries(
     Valid for two independent samples of equal variance; with n_a = n_b its t equals Welch's and only df differs.
     Errors: ValueError for n < 2, a negative SD, or two SDs of zero.
     """
-    _variance_of_mean(sd_a, n_a), _variance_of_mean(sd_b, n_b)
+    variance_of_mean(sd_a, n_a), variance_of_mean(sd_b, n_b)
     df = n_a + n_b - 2
     pooled = ((n_a - 1) * sd_a**2 + (n_b - 1) * sd_b**2) / df
     if pooled == 0:
         raise ValueError("both standard deviations are zero; t is undefined")
-    return _t_test("pooled two-sample t", mean_a - mean_b, (pooled * (1 / n_a + 1 / n_b)) ** 0.5, df, level)
+    se = (pooled * (1 / n_a + 1 / n_b)) ** 0.5
+    return _t_test(Estimate(mean_a - mean_b, se, df, "pooled two-sample t"), level)
 
 
 def paired_t(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> TTest:
@@ -208,14 +212,7 @@ def paired_t(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> TTest:
     the tasks and, for equal observations, the initial weights on both sides (noise only while both draw equally often).
     Errors: ValueError for different lengths, fewer than two pairs, a value that is not finite, or equal differences.
     """
-    x, y = _finite(a, minimum=2), _finite(b, minimum=2)
-    if x.shape != y.shape:
-        raise ValueError(f"{x.size} values against {y.size}: pairs need the same seeds on both sides")
-    d = x - y
-    sd = float(d.std(ddof=1))
-    if sd == 0:
-        raise ValueError("all differences are equal; t is undefined")
-    return _t_test("paired t", float(d.mean()), sd / d.size**0.5, d.size - 1, level)
+    return _t_test(paired(a, b), level)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -235,25 +232,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def _t_test(name: str, difference: float, standard_error: float, df: float, level: float) -> TTest:
-    t = difference / standard_error
-    half = float(stats.t.ppf((1 + level) / 2, df)) * standard_error
-    p = 2 * float(stats.t.sf(abs(t), df))
-    return TTest(name, difference, difference - half, difference + half, t, float(df), p)
-
-
-def _variance_of_mean(sd: float, n: int) -> float:
-    if n < 2:
-        raise ValueError(f"n = {n}: a t-test needs at least two values on each side")
-    if not sd >= 0:
-        raise ValueError(f"standard deviation {sd} is not a non-negative number")
-    return sd**2 / n
-
-
-def _finite(values: ArrayLike, minimum: int) -> np.ndarray:
-    x = np.asarray(values, dtype=float).ravel()
-    if x.size < minimum:
-        raise ValueError(f"{x.size} values, at least {minimum} needed")
-    if not np.isfinite(x).all():
-        raise ValueError("a value is not finite; leave diverged runs out and count them")
-    return x
+def _t_test(estimate: Estimate, level: float) -> TTest:
+    low, high = estimate.interval(level)
+    return TTest(estimate.name, estimate.difference, low, high, estimate.t, float(estimate.df), estimate.p)

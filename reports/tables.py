@@ -11,7 +11,9 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import UserError
-from reports.published import Comparison, Published, ResultsTable
+from reports.beside import Comparison
+from reports.printed import ResultsTable
+from reports.published import Published
 from reports.statistics import prediction_interval, t_interval
 from reports.study_info import StudyInfo
 

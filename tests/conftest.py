@@ -84,3 +84,18 @@ def collect() -> Callable[..., tuple[State, MetaBatch]]:
         return state, MetaBatch(tuple(pre_update), adapted, sample(params))
 
     return of
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How often each statistical method erred, where test_reports_coverage.py ran."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, ())]
+    found = [value for report in reports for name, value in report.user_properties if name == "error_rate"]
+    if not found:
+        return
+    sizes = sorted({n for _, n, _, _ in found})
+    rates = {(label, n): f"{rate:.3f}" for label, n, rate, _ in found}
+    terminalreporter.section("simulated coverage and error rates, by number of training seeds")
+    terminalreporter.write_line(f"{'method':<52}" + "".join(f"{f'n={n}':>8}" for n in sizes) + f"{'nominal':>9}")
+    for label, nominal in {label: nominal for label, _, _, nominal in found}.items():
+        cells = "".join(f"{rates.get((label, n), '–'):>8}" for n in sizes)
+        terminalreporter.write_line(f"{label:<52}{cells}{nominal:>9.2f}")

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from harness import cli
+from harness import cli, composition
 from harness.results import RunDirectory
 from harness.spec import PlannedRun
 from harness.study import Study, read_study
@@ -100,7 +100,7 @@ def write_study(folder: Path, data: dict[str, Any] | str = TINY, name: str = "ti
 
 def load(path: Path, scale: str = "paper") -> Study:
     """Read a study against the project's own registries."""
-    return read_study(path, scale, cli.REGISTRIES)
+    return read_study(path, scale, composition.REGISTRIES)
 
 
 def planned(folder: Path, data: dict[str, Any] | str = TINY, method: str = "maml") -> PlannedRun:

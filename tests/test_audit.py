@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from harness import cli
+from harness import cli, composition
 from harness.audit import Experiment
 from harness.audit_command import COLUMNS, evidence_folder, run_audit
 from harness.audit_file import Audit, Cell
@@ -73,7 +73,7 @@ def test_an_ascent_ends_at_the_summit_and_stages_lie_on_its_way():
     torch.testing.assert_close(height, torch.full((2,), 0.5, dtype=torch.float64), rtol=0, atol=1e-9)
 
 
-OURS = yaml.safe_load(cli.AUDIT.read_text())
+OURS = yaml.safe_load(composition.AUDIT.read_text())
 TINY = OURS | {
     "settings": {"states": 3, "actions": 2, "horizon": 3},
     "stages": {"initial": {"progress": 0.0}, "middle": {"progress": 0.5}},
@@ -92,13 +92,13 @@ def audit_of(tmp_path):
     def of(scale="paper", **changes):
         path = tmp_path / "audit.yaml"
         path.write_text(yaml.safe_dump(TINY | changes, sort_keys=False))
-        return path, Audit(path, scale, cli.REGISTRIES)
+        return path, Audit(path, scale, composition.REGISTRIES)
 
     return of
 
 
 def test_the_projects_audit_is_well_formed_at_every_scale():
-    sizes = {scale: len(Audit(cli.AUDIT, scale, cli.REGISTRIES).cells()) for scale in OURS["scales"]}
+    sizes = {scale: len(Audit(composition.AUDIT, scale, composition.REGISTRIES).cells()) for scale in OURS["scales"]}
     assert sizes == {"paper": 4 * 10 * 2 * 2 * 5, "smoke": 4 * 2 * 2}
 
 
@@ -138,7 +138,7 @@ def test_a_baseline_of_states_leaves_the_score_function_without_a_hessian(audit_
 
 
 def measured(path, results, scale="paper", evidence=None):
-    return run_audit(path, scale, cli.REGISTRIES, results, evidence, "x").table.read_bytes()
+    return run_audit(path, scale, composition.REGISTRIES, results, evidence, "x").table.read_bytes()
 
 
 def test_an_audit_goes_on_where_it_was_interrupted_with_the_same_bytes(audit_of, tmp_path, monkeypatch, capsys):

@@ -17,7 +17,7 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from harness.api import Metrics
-from harness.cli import REGISTRIES
+from harness.composition import REGISTRIES
 from harness.results import RunDirectory
 from harness.runner import run
 from harness.spec import PlannedRun

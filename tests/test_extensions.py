@@ -12,7 +12,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 import harness.runner
-from harness import cli
+from harness import cli, composition
 from harness.errors import UserError
 from harness.study import Study
 from harness.tracking import default_uri
@@ -149,7 +149,7 @@ def test_a_run_executes_the_file_as_it_was_read(tmp_path: Path) -> None:
     (tmp_path / "mine.py").unlink()
     (tmp_path / "mine.py").symlink_to("nowhere")
     sys.modules.pop(next(name for name in sys.modules if name.startswith("metarepro_file_")))
-    assert work(job(run, results), cli.REGISTRIES, lambda event: None).status == "done"
+    assert work(job(run, results), composition.REGISTRIES, lambda event: None).status == "done"
 
 
 def test_an_interrupted_run_goes_on_in_another_process_and_a_changed_file_starts_anew(

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from harness import cli
+from harness import cli, composition
 from harness.audit_file import Audit
 from harness.errors import UserError
-from harness.study import find_study, has_scale, read_study
+from harness.study import find_study, read_study, scales_of
 from tests.harness_fixtures import TINY, load, write_study
 
 SAYING = TINY.replace("scales:", "findings: [All is well.]\nscales:")
@@ -30,7 +30,7 @@ def test_a_study_of_another_name_does_not_take_over_what_is_said_of_its_parent(t
 
 
 def test_the_audit_says_what_it_found_at_the_papers_scale_only():
-    shown = {scale: Audit(cli.AUDIT, scale, cli.REGISTRIES).shown() for scale in ("paper", "smoke")}
+    shown = {scale: Audit(composition.AUDIT, scale, composition.REGISTRIES).shown() for scale in ("paper", "smoke")}
     assert shown["paper"]["findings"]
     assert shown["smoke"]["findings"] == []
     assert shown["smoke"]["descriptions"]["dice"] == "DiCE; the whole Hessian"
@@ -41,7 +41,7 @@ def test_list_names_the_studies_without_the_scale(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("navigation ") and "has no scale quick" in line for line in lines)
     assert any(line.startswith("point_corners ") and "runs" in line for line in lines)
-    assert has_scale(find_study("navigation", cli.SUITES_FOLDER), "smoke")
+    assert "smoke" in scales_of(find_study("navigation", composition.SUITES_FOLDER))
 
 
 def test_a_table_is_of_the_evidence_of_its_scale(capsys):
@@ -69,8 +69,8 @@ def test_a_damaged_cell_of_an_audit_is_measured_again(content, tmp_path, capsys)
 def test_a_penalty_of_nothing_has_no_target(tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text(
-        f"extends: {cli.SUITES_FOLDER}/point_corners/study.yaml\n"
+        f"extends: {composition.SUITES_FOLDER}/point_corners/study.yaml\n"
         "methods: {promp: {hyperparameters: {kl_coefficient: 0.0, kl_target: 1.0}}}\n"
     )
     with pytest.raises(UserError, match="kl_target: a kl_coefficient of 0 stays 0"):
-        read_study(path, "paper", cli.REGISTRIES)
+        read_study(path, "paper", composition.REGISTRIES)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.cli import REGISTRIES, SUITES_FOLDER
+from harness.composition import REGISTRIES, SUITES_FOLDER
 from harness.errors import UserError
 from harness.results import RunDirectory
 from harness.runner import run

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness import cli
+from harness import composition
 from harness.errors import UserError
 from harness.extensions import with_installed
 from harness.study import read_study
@@ -43,7 +43,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     install(tmp_path / "site", "bad-method", {"metarepro.algorithms": wrong}, their_broken="1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
-    yield with_installed(cli.REGISTRIES)
+    yield with_installed(composition.REGISTRIES)
     for name in ("their_method", "their_suite", "their_broken"):
         sys.modules.pop(name, None)
 
@@ -54,7 +54,7 @@ def test_what_a_package_registers_goes_by_its_name(installed: Any, tmp_path: Pat
     run = mine_of(read_study(path, "paper", installed))
     assert (run.spec.algorithm.origin, run.spec.suite.origin) == ("good-method", "good-method")
     assert (run.spec.suite.version, run.files) == (3, ())
-    suite, learner = build(run.spec, cli.REGISTRIES)
+    suite, learner = build(run.spec, composition.REGISTRIES)
     assert (type(suite).__name__, learner.settings.factor) == ("Island", 1.0)
     done = metarepro("run", str(path), "--results", str(new_results(tmp_path / "r")), "--workers", "1")
     assert (done.returncode, done.stderr) == (0, "")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from harness import cli
+from harness import cli, composition
 from harness.study import find_study, read_study
 from reports.export import read_evidence
 from reports.markdown import markdown
-from reports.published import load_published
+from reports.published_file import load_published
 
-PROJECT = Path(cli.PROJECT)
+PROJECT = Path(composition.PROJECT)
 README = (PROJECT / "README.md").read_text()
 
 
@@ -22,7 +22,7 @@ def evidence_of(name):
 
 
 def study_of(name, scale="paper"):
-    return read_study(find_study(name, PROJECT / "suites"), scale, cli.REGISTRIES)
+    return read_study(find_study(name, PROJECT / "suites"), scale, composition.REGISTRIES)
 
 
 TABLES = {
@@ -83,7 +83,7 @@ def test_every_target_of_the_readme_exists():
 def test_the_study_of_the_readme_reads_and_differs_as_it_says(tmp_path):
     example = README.split("```yaml\n")[1].split("```")[0].replace("suites/", f"{PROJECT}/suites/")
     (tmp_path / "hotter.yaml").write_text(example)
-    study = read_study(tmp_path / "hotter.yaml", "paper", cli.REGISTRIES)
+    study = read_study(tmp_path / "hotter.yaml", "paper", composition.REGISTRIES)
     assert (study.file.study, study.seeds) == ("hotter", list(range(10)))
     assert list(study.file.methods) == ["fomaml", "maml", "maml_elementwise", "pretrained"]
     assert {run.spec.algorithm.settings["actor_inner_lr"] for run in study.plan()} == {0.5}

@@ -26,7 +26,7 @@ def test_the_method_of_the_readme_stands_on_the_page_beside_ours(tmp_path: Path)
     assert cli.main(["reproduce", str(tmp_path / "my_study.yaml"), *size, "--workers", "1"]) == 0
     study = load(tmp_path / "my_study.yaml", "smoke")
     assert list(study.file.methods) == ["fomaml", "pulled", "not_pulled"]
-    evidence = (results / "reports" / "my_study_smoke" / "evidence.csv").read_text()
+    evidence = (results / "reports" / "my_study_smoke" / "my_study_smoke-evidence.csv").read_text()
     page = (results / "reports" / "my_study_smoke.html").read_text()
     pulled = [run for run in study.plan() if run.method == "pulled"]
     assert len(pulled) == 2

@@ -13,7 +13,8 @@ from reports.grid_bounds import above_bounds, bounds, reference_names
 from reports.grid_figures import thinned
 from reports.grid_tables import Grid, beside_printed, grid_of, settings_of, summary
 from reports.markdown import grid_markdown, markdown
-from reports.published import Published, load_published
+from reports.published import Published
+from reports.published_file import load_published
 from reports.study_info import MethodInfo, SettingInfo, StudyInfo
 from tests.reference.synthetic_grid import (
     BANDITS,
@@ -303,7 +304,8 @@ def test_one_entry_point_chooses_the_table():
         markdown(table.assign(scale="smoke"), BANDITS, "bandits", ["maml"])
 
 
-def test_thinned_curves_are_block_means_of_the_seed_mean():
+def test_thinned_curves_are_block_means_of_every_seed():
     frame = pd.DataFrame({"iteration": [0, 1, 2, 3] * 2, "seed": [0] * 4 + [1] * 4, "value": [0, 2, 4, 6, 2, 4, 6, 8]})
-    assert list(thinned(frame, points=2)) == [2, 6]
-    assert list(thinned(frame, points=2).index) == [0.5, 2.5]
+    table = thinned(frame, points=2)
+    assert table.to_numpy().tolist() == [[1, 3], [5, 7]]
+    assert list(table.index) == [0.5, 2.5]

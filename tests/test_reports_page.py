@@ -1,6 +1,10 @@
 """Tables, figures and the page on a made-up study: what they state, and that they state it twice in the same bytes."""
 
+import base64
 import dataclasses
+import hashlib
+import html
+import itertools
 import re
 import subprocess
 import sys
@@ -15,12 +19,13 @@ from reports.export import evidence
 from reports.figures import figure_3_2, training_curves
 from reports.markup import marked
 from reports.overview import ranges
-from reports.page import build
-from reports.published import load_published
+from reports.published_file import load_published
 from reports.records import Records
 from reports.study_info import StudyInfo
 from reports.tables import beside_paper, markdown_table, ours, protocol_table
+from tests.reference.synthetic_grid import BANDITS, CELLS, KNOWN, bandit_info, grid_records
 from tests.reference.synthetic_runs import METHODS, study_info, synthetic_records
+from tests.reference.synthetic_verdicts import AUDITS, JUDGEMENTS, report
 
 PUBLISHED = load_published(Path(__file__).parent.parent / "suites" / "navigation" / "published.yaml")
 TABLE_3_3 = PUBLISHED.comparisons[0]
@@ -106,30 +111,107 @@ def records() -> Records:
 
 @pytest.fixture(scope="module")
 def page(records, tmp_path_factory) -> Path:
-    return build(records, study_info(), PUBLISHED, tmp_path_factory.mktemp("page"))
+    return report(tmp_path_factory.mktemp("page"), (records, study_info(), PUBLISHED))
 
 
-def test_same_records_give_the_same_bytes(records, page, tmp_path):
-    again = build(records, study_info(), PUBLISHED, tmp_path)
-    assert again.read_bytes() == page.read_bytes()
-    files = sorted(p.name for p in (page.parent / "navigation").iterdir())
-    assert files == sorted(p.name for p in (tmp_path / "navigation").iterdir())
-    for name in files:
-        assert (tmp_path / "navigation" / name).read_bytes() == (page.parent / "navigation" / name).read_bytes()
-    assert {"table_3_3.csv", "per_seed.csv", "figure_3_2_sd_logarithmic.svg"} <= set(files)
+def both(records: Records, folder: Path) -> Path:
+    """A page over two studies, one with a grid, and a third of which nothing is recorded; verdicts and audits."""
+    bandits, gone = (
+        (grid_records(CELLS, KNOWN), bandit_info(), BANDITS),
+        dataclasses.replace(bandit_info(), name="gone"),
+    )
+    studies = ((records, study_info(), PUBLISHED), bandits, (None, gone, BANDITS))
+    return report(folder, *studies, judgements=JUDGEMENTS, audits=AUDITS)
 
 
-def test_the_page_needs_nothing_from_outside(page):
-    text = page.read_text()
-    assert "<script" not in text
+@pytest.fixture(scope="module")
+def pages(records, page, tmp_path_factory) -> dict[str, Path]:
+    return {"one study": page, "three studies": both(records, tmp_path_factory.mktemp("both"))}
+
+
+def files_of(page: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in page.with_suffix("").iterdir()}
+
+
+def test_same_records_give_the_same_bytes(records, pages, tmp_path):
+    again = report(tmp_path / "one", (records, study_info(), PUBLISHED)), both(records, tmp_path / "both")
+    for new, old in zip(again, pages.values(), strict=True):
+        assert new.read_bytes() == old.read_bytes()
+        assert files_of(new) == files_of(old)
+    names = {"table_3_3.csv", "per_seed.csv", "figure_3_2_sd_logarithmic.svg", "evidence.csv"}
+    assert {f"navigation-{name}" for name in names} <= set(files_of(again[0]))
+    assert {"navigation-evidence.csv", "bandits-evidence.csv", "verdicts.csv", "verdicts.tex", "papers.bib"} <= set(
+        files_of(again[1])
+    )
+
+
+@pytest.mark.parametrize("which", ["one study", "three studies"])
+def test_the_page_needs_nothing_from_outside_and_every_link_leads_somewhere(pages, which):
+    text = pages[which].read_text()
+    assert text.count("<script") == 1
     assert not re.search(r'(?:src|href)="(?!#|data:|navigation/)', text)
     assert not re.search(r"url\((?!#)", text)
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#([^"]+)"', text)) <= set(ids)
-    assert set(re.findall(r'href="navigation/([^"]+)"', text)) <= {
-        p.name for p in (page.parent / "navigation").iterdir()
+    assert set(re.findall(r'href="navigation/([^"]+)"', text)) <= set(files_of(pages[which]))
+
+
+@pytest.mark.parametrize("which", ["one study", "three studies"])
+def test_only_the_script_of_the_page_may_run(pages, which):
+    text = pages[which].read_text()
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)[1].split("; ")
+    script = re.search(r"<script>(.*?)</script>", text, flags=re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert "default-src 'none'" in html.unescape("; ".join(policy))
+    assert f"script-src 'sha256-{digest}'" in [html.unescape(part) for part in policy]
+    assert not re.search(r"<[^>]* on[a-z]+=", text)
+
+
+@pytest.mark.parametrize("which", ["one study", "three studies"])
+def test_tables_have_captions_and_scopes_and_figures_words(pages, which):
+    text = pages[which].read_text()
+    for table in re.findall(r'<table(?! class="inner" aria-label=).*?</table>', text, flags=re.DOTALL):
+        assert re.search(r"<caption>\S", table)
+    assert not re.search(r"<th(?![^>]*scope=)[ >]", text)
+    assert not re.search(r'<svg (?!role="img" aria-label="\S)', text)
+    levels = [int(level) for level in re.findall(r"<h(\d)", text)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
+def test_a_study_without_records_is_on_the_page_and_counted_as_missing(pages):
+    text = pages["three studies"].read_text()
+    assert "23 of 30 expected runs done" in text
+    assert "Bandits: no records" in text
+    section = text.split('<section id="gone"')[1].split("</section>")[0]
+    assert "No records.</strong> no store." in section
+    assert re.search(r'<a href="#gone">.*<td>6</td><td>0</td>.*<strong>no store</strong>', text)
+
+
+def test_the_summary_counts_by_paper_and_size_what_is_counted(pages):
+    text = pages["three studies"].read_text()
+    rows = {}
+    for line in text.split("Outcomes by paper and size")[2].split("</table>")[0].splitlines():
+        if "<tr><th scope" in line:
+            head, *cells = (re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", line))
+            rows[head, cells[0]] = cells[1:]
+    assert rows == {
+        ("Ulm report", "published size"): ["1", "1", "1", "·", "1", "2", "·", "·"],
+        ("Ulm report", "reduced size"): ["1", *"·······"],
+        ("Deleu et al. (2018)", "published size"): ["·", "·", "·", "1", *"····"],
     }
+    assert "5 published statements" in text
+    assert "3 printed numbers" in text  # the variant is not counted
+    assert "1 of these verdicts rest on runs" in text
+
+
+def test_a_page_without_anything_published_says_so(page):
+    text = page.read_text()
+    assert "No published statement or number is judged on this page" in text
+    for absent in ('id="claims"', 'id="numbers"', 'id="rules"', 'id="audits"'):
+        assert absent not in text
 
 
 def test_a_complete_study_at_the_published_size_has_no_banner(page):
@@ -141,8 +223,8 @@ def test_a_complete_study_at_the_published_size_has_no_banner(page):
 def test_labels_are_escaped(tmp_path):
     label = "<script>alert(1)</script>"
     made = synthetic_records(methods=("maml", label), seeds=(0, 1), iterations=5)
-    text = build(made, study_info(methods=("maml", label), seeds=(0, 1)), PUBLISHED, tmp_path).read_text()
-    assert "<script" not in text
+    text = report(tmp_path, (made, study_info(methods=("maml", label), seeds=(0, 1)), PUBLISHED)).read_text()
+    assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)" in text
     assert marked("`a` <b>") == "<code>a</code> &lt;b&gt;"
 
@@ -158,7 +240,7 @@ def without(records: Records, run_ids: list[str], status: str | None = None) -> 
 def test_an_incomplete_study_says_so(records, tmp_path):
     partial = without(without(records, ["maml-2"]), ["fomaml-1"], "diverged")
     partial = without(without(partial, ["oracle-0"], "failed"), ["random-0"], "running")
-    text = build(partial, study_info(), PUBLISHED, tmp_path).read_text()
+    text = report(tmp_path, (partial, study_info(), PUBLISHED)).read_text()
     assert "14 of 18 expected runs are done; 1 diverged, 1 failed, 1 started but not finished, 1 missing" in text
     assert "fomaml, seed 1: diverged" in text
 
@@ -166,7 +248,7 @@ def test_an_incomplete_study_says_so(records, tmp_path):
 def test_one_seed_one_method_one_protocol_at_smoke_scale(tmp_path):
     made = synthetic_records(methods=("pretrained",), seeds=(4,), scale="smoke", iterations=3)
     made = dataclasses.replace(made, returns=made.returns[made.returns["protocol"].eq("inner_rule")])
-    text = build(made, study_info(scale="smoke"), PUBLISHED, tmp_path).read_text()
+    text = report(tmp_path, (made, study_info(scale="smoke"), PUBLISHED)).read_text()
     assert "Smoke test, not a replication" in text
     assert "0 of 18 expected runs are done" in text
     assert "No finished run has the protocol <code>ulm</code>" in text
@@ -174,9 +256,8 @@ def test_one_seed_one_method_one_protocol_at_smoke_scale(tmp_path):
 
 
 def test_a_study_of_which_nothing_has_finished(records, tmp_path):
-    text = build(
-        without(records, list(records.runs["run_id"]), "running"), study_info(), PUBLISHED, tmp_path
-    ).read_text()
+    running = without(records, list(records.runs["run_id"]), "running")
+    text = report(tmp_path, (running, study_info(), PUBLISHED)).read_text()
     assert "0 of 18 expected runs are done; 0 diverged, 0 failed, 18 started but not finished, 0 missing" in text
     assert "−12.26 ± 1.59" in text
 
@@ -185,7 +266,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     records = synthetic_records(methods=("maml",), seeds=(0,), iterations=2)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        build(records, study_info(), PUBLISHED, tmp_path / "file")
+        report(tmp_path / "file", (records, study_info(), PUBLISHED))
 
 
 def test_figures_are_text_without_date_and_draw_every_method_once(records):

@@ -59,6 +59,28 @@ def test_what_was_recorded_is_what_is_read(store, expected):
     assert records.duplicates == 1
 
 
+def test_the_curves_are_those_of_the_files_that_finished_runs_left(tmp_path):
+    """As the harness leaves them: a column per metric. What a file lacks, and what still runs, is in the store."""
+    recorded = synthetic_records(methods=("maml",), seeds=(0, 1), iterations=3)
+    statuses = recorded.runs.assign(status=["done", "running"])
+    uri = write_store(tmp_path, dataclasses.replace(recorded, runs=statuses), extra_metrics=1)
+    table = pd.DataFrame({"iteration": [0, 1, 2], "post_update_return": [1.5, float("inf"), float("nan")]})
+    for folder in tmp_path.glob("artifacts/*/artifacts"):
+        table.astype({"iteration": "int32"}).to_parquet(folder / "curves.parquet")
+
+    curves = load(uri, "navigation", "paper", metrics=["extra_0"]).curves
+
+    stored = recorded.curves.set_index(["run_id", "metric"])["value"]
+    values = curves.groupby(["run_id", "metric"], sort=False)["value"].agg(list)
+    metrics = ["pre_update_return", "post_update_return", "extra_0"]
+    assert list(values.index) == [(run_id, metric) for run_id in ("maml-0", "maml-1") for metric in metrics]
+    assert str(values["maml-0", "post_update_return"]) == "[1.5, nan, nan]"
+    assert values["maml-1", "post_update_return"] == list(stored["maml-1", "post_update_return"])
+    assert values["maml-0", "pre_update_return"] == list(stored["maml-0", "pre_update_return"])
+    assert values["maml-0", "extra_0"] == [0.0, 0.0, 0.0]
+    assert list(curves["iteration"]) == [0, 1, 2] * 6
+
+
 def test_unfinished_runs_are_kept_and_keep_a_row_of_evidence(store):
     records = load(store, "navigation", "paper")
     assert dict(records.runs["status"].value_counts()) == {"done": 4, "failed": 1, "diverged": 1, "running": 1}

@@ -65,8 +65,8 @@ def test_the_section_of_the_spreads_on_the_page_of_the_corner_tasks(tmp_path):
     assert "dice_vpg ÷ lvc_vpg, ratio of means: 4.00 [" in text
     assert "<td>1.6</td>" in text
     folder = tmp_path / "first" / "point_corners"
-    assert (folder / "gradient_spread_figure_4.svg").is_file()
-    assert (folder / "gradient_spread_figure_4_ratios.csv").is_file()
+    assert (folder / "gradient_spread-figure_4.svg").is_file()
+    assert (folder / "gradient_spread-figure_4_ratios.csv").is_file()
 
 
 def test_the_same_section_without_the_spreads(tmp_path):
@@ -150,6 +150,6 @@ def test_the_page_of_the_toy_task(tmp_path):
     assert "<td>– (0 of 2 seeds)</td>" in text
     assert "diamonds" not in text  # nothing is printed
     assert "formulation I converges faster and more steadily than formulation II" in text
-    svg = (tmp_path / "first" / "point_1d" / f"figure_6_{DRAWN}.svg").read_text()
+    svg = (tmp_path / "first" / "point_1d" / f"point_1d-figure_6_{DRAWN}.svg").read_text()
     assert ">one</text>" in svg
     assert ">gone</text>" not in svg

@@ -16,14 +16,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness import cli
+from harness import composition
 from harness.api import Declaration, Registries
 from harness.spec import RunSpec
 from harness.study import read_study
 from tests.harness_fixtures import PROJECT, TINY, planned, tiny, write_study
 
 
-def _spec(data: dict[str, Any] | str = TINY, method: str = "maml", registries: Registries = cli.REGISTRIES) -> RunSpec:
+def _spec(
+    data: dict[str, Any] | str = TINY, method: str = "maml", registries: Registries = composition.REGISTRIES
+) -> RunSpec:
     with tempfile.TemporaryDirectory() as folder:
         runs = read_study(write_study(Path(folder), data), "paper", registries).plan()
     return next(run.spec for run in runs if run.method == method)
@@ -130,7 +132,7 @@ def _bumped(declarations: Any, name: str) -> dict[str, Declaration]:
 
 
 def test_a_new_version_is_a_new_run_and_only_of_what_it_concerns() -> None:
-    known = cli.REGISTRIES
+    known = composition.REGISTRIES
     newer_suite = Registries(_bumped(known.suites, "navigation"), known.algorithms, known.rules)
     newer_maml = Registries(known.suites, _bumped(known.algorithms, "maml"), known.rules)
     ids = {method: _spec(method=method).run_id for method in ("maml", "random")}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness import cli
+from harness import composition
 from harness.api import Registries
 from harness.errors import UserError
 from harness.study import find_study, parse_seeds, read_study, study_files
@@ -34,6 +34,11 @@ unknown in the meta-test | meta_test_tasks: 3 | meta_test_task: 3 | meta_test_ta
 unknown key of a protocol | updates: 1\n      set | update: 1\n      set | update: 1 | did you mean 'updates'?
 unknown setting of a rule | {actor_lr: 0.01, | {actor_rl: 0.01, | actor_rl | did you mean 'actor_lr'?
 setting of a rule without any | rule: inner | rule: inner\n      settings: {actor_lr: 1.0} | actor_lr: 1.0 | 'actor_lr'
+too many factors | rule: inner | rule: inner_scaled\n      settings: {factors: [1, 1]} | factors: | factors & found 2
+no factors | rule: inner | rule: inner_scaled | own: | missing key 'factors'
+misspelt factors | rule: inner | rule: inner_scaled\n      settings: {factor: [1]} | factor: | did you mean 'factors'?
+negative factor | rule: inner | rule: inner_scaled\n      settings: {factors: [-0.5]} | factors: | factors.0 & -0.5
+text for factors | rule: inner | rule: inner_scaled\n      settings: {factors: half} | factors | factors & 'half'
 text for a number | actor_outer_lr: 0.01 | actor_outer_lr: fast | actor_outer_lr | number & 'fast'
 number for text | title: A study for the tests | title: 3 | title: 3 | title & string & '3'
 fraction for a count | meta_test_tasks: 3 | meta_test_tasks: 3.5 | meta_test_tasks | integer & 3.5
@@ -138,7 +143,7 @@ def test_an_unknown_scale_or_study_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"{path}:{line}: unknown scale 'smal'; did you mean 'small'\?"):
         load(path, "smal")
     with pytest.raises(UserError, match=r"unknown study 'navigaton'; did you mean 'navigation'\?"):
-        find_study("navigaton", cli.SUITES_FOLDER)
+        find_study("navigaton", composition.SUITES_FOLDER)
 
 
 def test_extends_merges_key_by_key_and_replaces_lists(tmp_path: Path) -> None:
@@ -223,15 +228,17 @@ def test_a_method_and_a_scale_differ_where_they_say_so(tmp_path: Path) -> None:
 
 
 def test_every_study_of_the_project_reads_at_every_scale() -> None:
-    assert "navigation" in study_files(cli.SUITES_FOLDER)
-    for path in study_files(cli.SUITES_FOLDER).values():
+    assert "navigation" in study_files(composition.SUITES_FOLDER)
+    for path in study_files(composition.SUITES_FOLDER).values():
         for scale in load(path).file.scales:
             assert load(path, scale).plan()
 
 
 def test_versions_come_from_the_registries(tmp_path: Path) -> None:
-    newer = {name: replace(entry, version=entry.version + 1) for name, entry in cli.REGISTRIES.algorithms.items()}
-    registries = Registries(cli.REGISTRIES.suites, newer, cli.REGISTRIES.rules)
+    newer = {
+        name: replace(entry, version=entry.version + 1) for name, entry in composition.REGISTRIES.algorithms.items()
+    }
+    registries = Registries(composition.REGISTRIES.suites, newer, composition.REGISTRIES.rules)
     path = write_study(tmp_path)
     old, new = load(path).plan()[0].spec, read_study(path, "paper", registries).plan()[0].spec
     assert new.algorithm.version == old.algorithm.version + 1

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import harness.runner
-from harness.cli import REGISTRIES
+from harness.composition import REGISTRIES
 from harness.files import read_json
 from harness.plan import Plan
 from harness.results import RunDirectory

@@ -65,7 +65,7 @@ def growth_table(axis: str, measured: dict[tuple[str, int], dict[str, float]]) -
 
 def overhead_table(results: Path) -> str:
     """What MLflow and checkpoints cost in one whole run of MAML at the paper's size."""
-    from harness.cli import REGISTRIES, SUITES_FOLDER
+    from harness.composition import REGISTRIES, SUITES_FOLDER
     from harness.results import RunDirectory
     from harness.study import read_study
     from harness.tracking import Invocation, RunLogger, Store, default_uri

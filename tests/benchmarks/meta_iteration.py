@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from harness.cli import REGISTRIES, SUITES_FOLDER
+from harness.composition import REGISTRIES, SUITES_FOLDER
 from harness.runner import Clock, Training, meta_iteration
 from harness.streams import Streams
 from harness.study import find_study, read_study

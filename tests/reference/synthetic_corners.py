@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reports.page import build
-from reports.published import Published, load_published
+from reports.published import Published
+from reports.published_file import load_published
 from reports.records import Records
 from reports.study_info import MethodInfo, SettingInfo, StudyInfo
+from tests.reference.synthetic_verdicts import report
 
 SUITES = Path(__file__).parent.parent.parent / "suites"
 CORNERS = load_published(SUITES / "point_corners" / "published.yaml")
@@ -123,8 +124,8 @@ def built(
 ) -> str:
     """The page as text, after it was built twice to the same bytes."""
     records, info = records or corner_records(), info or corner_info()
-    first = build(records, info, published, tmp_path / "first", companions)
-    second = build(records, info, published, tmp_path / "second", companions)
+    studies = [(records, info, published), *((*companion, published) for companion in companions)]
+    first, second = (report(tmp_path / name, *studies) for name in ("first", "second"))
     folders = [page.with_suffix("") for page in (first, second)]
     names = [sorted(path.name for path in folder.iterdir()) for folder in folders]
     assert names[0] == names[1]

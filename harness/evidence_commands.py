@@ -16,7 +16,7 @@ ESTIMATOR_CLAIM = ("point_corners", "rothfuss2019_promp", "dice_std_over_lvc")
 
 def export_evidence(options: argparse.Namespace) -> int:
     """Write the evidence of a study as a small sorted CSV with its provenance."""
-    from reports.exhibit_blocks import figure_data
+    from reports.exhibits.blocks import figure_data
     from reports.export import write_evidence
 
     study = study_of(options)
@@ -48,7 +48,7 @@ def print_table(options: argparse.Namespace) -> int:
 def audit_estimators(options: argparse.Namespace) -> int:
     """Measure every meta-gradient estimator against the exact meta-gradient, and write the page."""
     from harness.audit_command import evidence_folder, run_audit
-    from reports.estimators_page import build
+    from reports.estimators.page import build
 
     results, evidence = Path(options.results), evidence_folder(options.export, options.scale, EVIDENCE_FOLDER)
     done = run_audit(AUDIT, options.scale, REGISTRIES, results, evidence, command_line())

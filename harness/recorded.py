@@ -75,7 +75,7 @@ def say(text: str) -> None:
 
 def published_of(study: Study) -> Any:
     """The printed numbers for the study's suite; a suite from outside the project has none."""
-    from reports.published import nothing_published
+    from reports.papers.published import nothing_published
 
     if study.file.suite not in SUITES:
         return nothing_published()
@@ -85,14 +85,14 @@ def published_of(study: Study) -> Any:
 @cache
 def published_at(path: Path) -> Any:
     """A file of printed numbers, read once."""
-    from reports.published_file import load_published
+    from reports.papers.published_file import load_published
 
     return load_published(path)
 
 
 def published_files() -> list[Any]:
     """All that papers print, suite by suite, and what they print about experiments without a suite."""
-    from reports.published_file import WITHOUT_SUITE
+    from reports.papers.published_file import WITHOUT_SUITE
 
     return [published_at(path) for path in (*sorted(SUITES_FOLDER.glob("*/published.yaml")), WITHOUT_SUITE)]
 
@@ -106,7 +106,7 @@ def distinct(files: Iterable[Any]) -> list[Any]:
 
 
 def papers() -> list[Any]:
-    from reports.published_file import catalogue
+    from reports.papers.published_file import catalogue
 
     return catalogue()
 

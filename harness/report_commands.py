@@ -115,7 +115,7 @@ def print_verdicts(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     """All that either of two stores holds, side by side; records of other versions of a study are compared too."""
-    from reports.compare import Side, StudyPair, build
+    from reports.compare.page import Side, StudyPair, build
     from reports.records import NothingRecorded
 
     folders = options.compare.split(",")

@@ -10,7 +10,10 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from reports.checks import (
+from reports.decisions import OUTCOMES, Cell, Draft
+from reports.estimates import of_mean
+from reports.number_verdicts import Printed, against, half_unit, ours_text
+from reports.papers.checks import (
     AgainstPrinted,
     AtMost,
     Check,
@@ -25,10 +28,7 @@ from reports.checks import (
     Side,
     SingleSeeds,
 )  # fmt: skip
-from reports.decisions import OUTCOMES, Cell, Draft
-from reports.estimates import of_mean
-from reports.number_verdicts import Printed, against, half_unit, ours_text
-from reports.published import Published
+from reports.papers.published import Published
 from reports.reasons import LOG_RATIO, compact
 from reports.sides import FROM_MEDIAN, NO_RUNS, Asked, Book, Place, between, deviations, logarithms, over, together
 from reports.verdicts import Judgement, Outcome, Row, Verdict

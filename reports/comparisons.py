@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from reports.beside import Comparison
-from reports.published import Published
+from reports.papers.beside import Comparison
+from reports.papers.published import Published
 from reports.statistics import TTest, conservative_t, holm, paired_t, pooled_t_from_summaries
 from reports.tables import done
 

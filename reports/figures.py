@@ -13,7 +13,6 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from reports.beside import Comparison
 from reports.canvas import (
     INK,
     MARKERS,
@@ -27,7 +26,8 @@ from reports.canvas import (
     subplots,
     svg_text,
 )
-from reports.published import Published
+from reports.papers.beside import Comparison
+from reports.papers.published import Published
 from reports.statistics import t_interval
 from reports.tables import beside_paper, done
 

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import UserError
-from reports.exhibits import MeasuresExhibit
 from reports.export import own_columns
-from reports.grid_tables import Grid, beside_printed, grid_of, settings_of
-from reports.published import Published
+from reports.grids.tables import Grid, beside_printed, grid_of, settings_of
+from reports.papers.exhibits import MeasuresExhibit
+from reports.papers.published import Published
 from reports.tables import done, markdown_table, number
 
 

@@ -3,7 +3,7 @@
     difference = x̄ - m,   se² = v_seeds + v_tasks + v_rounding,   df by Satterthwaite (1946)
 
 x̄: mean over our n training seeds with SD s; m: the printed mean over M seeds. What stands for the paper's own
-uncertainty is a reading of what it prints (`reports.checks.Reading`):
+uncertainty is a reading of what it prints (`reports.papers.checks.Reading`):
 
     our_spread:      v_seeds = s²/n + s²/M, n-1 degrees of freedom: its seeds scatter as ours do
     ci_over_seeds:   v_seeds = s²/n + (h / t_{.975, M-1})², with n-1 and M-1: its half-width h is Student's over seeds
@@ -24,13 +24,13 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
-from reports.beside import Comparison, GridComparison
-from reports.checks import Margin, Reading
 from reports.decisions import Cell, Draft
 from reports.estimates import Estimate, from_components, welch_from_summaries
-from reports.grid_tables import Grid, grid_of, scores
-from reports.printed import ResultRow, ResultsTable, Scalar
-from reports.published import Published
+from reports.grids.tables import Grid, grid_of, scores
+from reports.papers.beside import Comparison, GridComparison
+from reports.papers.checks import Margin, Reading
+from reports.papers.printed import ResultRow, ResultsTable, Scalar
+from reports.papers.published import Published
 from reports.quantities import StudyNumbers
 from reports.reasons import compact
 from reports.verdicts import ALPHA, Judgement, Outcome, Row, Verdict

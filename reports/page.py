@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import write_atomic
-from reports import exhibit_blocks, grid_page, overview, single_page, tables, verdict_blocks, verdict_files
+from reports import overview, single_page, tables, verdict_blocks, verdict_files
 from reports.attachments import Attachments
+from reports.exhibits import blocks as exhibit_blocks
 from reports.export import evidence, evidence_csv
+from reports.grids import page as grid_page
 from reports.markup import render
 from reports.sources import Section
 from reports.verdict_blocks import Origin, PaperInfo

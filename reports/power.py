@@ -13,6 +13,10 @@ from scipy import special, stats
 CERTAIN = 8.0  # so many standard deviations out, Φ is 0 or 1 to 15 digits
 
 
+NODES = np.polynomial.legendre.leggauss(64)
+"""Nodes and weights of Gauss and Legendre's quadrature on [-1, 1]."""
+
+
 def power_of_difference(shift: np.ndarray, df: np.ndarray, alpha: float) -> np.ndarray:
     """P(|T'_{df,δ}| > c), c = t_{1-α/2, df}, T' noncentral t;   shift: δ = true difference / se.
 
@@ -64,7 +68,7 @@ def _expectation(
     least, largest = ((tail / df) ** 0.5 for tail in (stats.chi2.ppf(1e-14, df), stats.chi2.isf(1e-14, df)))
     low = np.clip(low, least, largest)
     high = np.clip(high, low, largest)
-    x, weights = np.polynomial.legendre.leggauss(64)
+    x, weights = NODES
     s = low + (high - low) * (x + 1) / 2
     density = 2 * s * df * stats.chi2.pdf(df * s**2, df)
     between = (of(s) * density * weights).sum(axis=1) * ((high - low) / 2)[:, 0]

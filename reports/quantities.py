@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from reports.exhibits import PlaneExhibit, SpreadExhibit
+from reports.exhibits.plane import NUMBERS, directions
+from reports.exhibits.spread import LAST, thinned_curves
 from reports.export import FRACTIONS, evidence, measure_columns, read_evidence
-from reports.grid_tables import grid_of, scores
+from reports.grids.tables import grid_of, scores
 from reports.overview import of_settings
-from reports.plane_exhibit import NUMBERS, directions
-from reports.published import Published
+from reports.papers.exhibits import PlaneExhibit, SpreadExhibit
+from reports.papers.published import Published
 from reports.records import Records
-from reports.spread_exhibit import LAST, thinned_curves
 from reports.study_info import StudyInfo
 from reports.tables import done
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from reports.checks import Check, Claim, Side
 from reports.decisions import Cell
 from reports.estimates import Estimate, of_mean, paired, welch, welch_from_summaries
 from reports.number_verdicts import margin_of, ours_text
-from reports.printed import ResultsTable, Scalar
-from reports.published import Published
+from reports.papers.checks import Check, Claim, Side
+from reports.papers.printed import ResultsTable, Scalar
+from reports.papers.published import Published
 from reports.quantities import StudyNumbers
 from reports.statistics import conservative_t
 from reports.verdicts import ALPHA, Row

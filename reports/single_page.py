@@ -9,8 +9,8 @@ import pandas as pd
 
 from reports import comparisons, figures, overview, tables
 from reports.attachments import Attachments, grouped
-from reports.beside import Comparison
-from reports.published import Published
+from reports.papers.beside import Comparison
+from reports.papers.published import Published
 from reports.records import Records
 from reports.study_info import StudyInfo
 

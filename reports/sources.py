@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import UserError
-from reports import claims, estimator_numbers, number_verdicts, paper_audits
+from reports import claims, number_verdicts
+from reports.audits import evaluation as paper_audits
 from reports.decisions import decide
-from reports.published import Published
+from reports.estimators import numbers as estimator_numbers
+from reports.papers.published import Published
 from reports.quantities import StudyNumbers, of_evidence, of_records
 from reports.records import Records
 from reports.study_info import StudyInfo

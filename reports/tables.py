@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import UserError
-from reports.beside import Comparison
-from reports.printed import ResultsTable
-from reports.published import Published
+from reports.papers.beside import Comparison
+from reports.papers.printed import ResultsTable
+from reports.papers.published import Published
 from reports.statistics import prediction_interval, t_interval
 from reports.study_info import StudyInfo
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from reports.published_file import load_published
+from reports.papers.published_file import load_published
 from tests.reference.synthetic_grid import BANDITS, CELLS, KNOWN, bandit_info, grid_records
 from tests.reference.synthetic_runs import study_info, synthetic_records
 from tests.reference.synthetic_verdicts import AUDITS, CLAIMS, JUDGEMENTS, report

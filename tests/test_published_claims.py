@@ -12,12 +12,12 @@ import yaml
 
 from harness.composition import AUDIT
 from harness.study import Study, find_study, scales_of, study_files
-from reports.checks import AgainstPrinted, Check, Headroom, Identity, Rising, Side
-from reports.estimator_numbers import FIRST_ORDER, OF_HESSIAN, STATISTICS, STUDY, setting_name
-from reports.exhibits import PlaneExhibit, SpreadExhibit
-from reports.plane_exhibit import NUMBERS
-from reports.printed import ResultsTable
-from reports.published_file import WITHOUT_SUITE, load_published
+from reports.estimators.numbers import FIRST_ORDER, OF_HESSIAN, STATISTICS, STUDY, setting_name
+from reports.exhibits.plane import NUMBERS
+from reports.papers.checks import AgainstPrinted, Check, Headroom, Identity, Rising, Side
+from reports.papers.exhibits import PlaneExhibit, SpreadExhibit
+from reports.papers.printed import ResultsTable
+from reports.papers.published_file import WITHOUT_SUITE, load_published
 from tests.harness_fixtures import PROJECT, load
 
 SUITES = PROJECT / "suites"

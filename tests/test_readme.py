@@ -11,7 +11,7 @@ from harness import cli, composition
 from harness.study import find_study, read_study
 from reports.export import read_evidence
 from reports.markdown import markdown
-from reports.published_file import load_published
+from reports.papers.published_file import load_published
 
 PROJECT = Path(composition.PROJECT)
 README = (PROJECT / "README.md").read_text()
@@ -44,6 +44,12 @@ def test_the_table_is_the_one_of_the_committed_evidence(stem):
     published = load_published(PROJECT / "suites" / study.file.suite / "published.yaml")
     shown = README.split(f"<!-- table:{stem} -->\n")[1].split(f"<!-- /table:{stem} -->")[0]
     assert shown == markdown(evidence_of(stem), published, name, list(study.file.methods))
+
+
+def test_the_counts_of_verdicts_are_those_of_the_committed_evidence(capsys):
+    assert cli.main(["verdicts", "--markdown"]) == 0
+    shown = README.split("<!-- table:verdicts -->\n")[1].split("<!-- /table:verdicts -->")[0]
+    assert shown == capsys.readouterr().out
 
 
 EVIDENCE = PROJECT / "reports" / "evidence"

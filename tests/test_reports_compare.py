@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reports.compare import Side, StudyPair, build
-from reports.compare_numbers import (
+from reports.compare.numbers import (
     ONLY_A,
     RETURN,
     SAME_NAME,
@@ -20,7 +19,8 @@ from reports.compare_numbers import (
     run_pairs,
     short,
 )  # fmt: skip
-from reports.compare_tables import verdict_frame
+from reports.compare.page import Side, StudyPair, build
+from reports.compare.tables import verdict_frame
 from reports.records import Records
 from reports.statistics import holm
 from reports.verdicts import Judgement, Outcome, Verdict

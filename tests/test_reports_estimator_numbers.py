@@ -9,7 +9,7 @@ from scipy import stats
 from harness.errors import UserError
 from reports import claims, sources
 from reports.decisions import decide
-from reports.estimator_numbers import of_folder, setting_name
+from reports.estimators.numbers import of_folder, setting_name
 from reports.verdicts import Verdict
 from tests.harness_fixtures import PROJECT
 from tests.reference.synthetic_estimators import MDPS, rows, write

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from harness.errors import UserError
-from reports.estimator_audit import bias_by_stage, curvature_bias, names, over_mdps, ratios, read_audit
-from reports.estimators_page import build
+from reports.estimators.audit import bias_by_stage, curvature_bias, names, over_mdps, ratios, read_audit
+from reports.estimators.page import build
 from tests.reference.synthetic_corners import CORNERS
 from tests.reference.synthetic_estimators import MDPS, rows, write
 

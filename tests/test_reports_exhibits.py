@@ -8,17 +8,17 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reports import paths_exhibit
 from reports.artifacts import PATH_COLUMNS, no_measures, no_paths
 from reports.comparisons import paired_tests
 from reports.display import mean_text
-from reports.exhibit_blocks import figure_data
-from reports.exhibits import MeasuresExhibit, PathsExhibit
+from reports.exhibits import paths as paths_exhibit
+from reports.exhibits.blocks import figure_data
+from reports.exhibits.measures import over_seeds
 from reports.export import evidence, evidence_csv, measure_columns, read_evidence, write_evidence
 from reports.markdown import measures_markdown
-from reports.measures_exhibit import over_seeds
-from reports.published import Published
-from reports.published_file import load_published
+from reports.papers.exhibits import MeasuresExhibit, PathsExhibit
+from reports.papers.published import Published
+from reports.papers.published_file import load_published
 from reports.records import load
 from suites import point_corners
 from tests.reference.synthetic_corners import (

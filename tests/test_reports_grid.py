@@ -9,12 +9,12 @@ import pytest
 
 from harness.errors import UserError
 from reports.export import evidence, evidence_csv, own_columns, read_evidence, write_evidence
-from reports.grid_bounds import above_bounds, bounds, reference_names
-from reports.grid_figures import thinned
-from reports.grid_tables import Grid, beside_printed, grid_of, settings_of, summary
+from reports.grids.bounds import above_bounds, bounds, reference_names
+from reports.grids.figures import thinned
+from reports.grids.tables import Grid, beside_printed, grid_of, settings_of, summary
 from reports.markdown import grid_markdown, markdown
-from reports.published import Published
-from reports.published_file import load_published
+from reports.papers.published import Published
+from reports.papers.published_file import load_published
 from reports.study_info import MethodInfo, SettingInfo, StudyInfo
 from tests.reference.synthetic_grid import (
     BANDITS,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reports.grid_page import gaps
-from reports.published_file import load_published
+from reports.grids.page import gaps
+from reports.papers.published_file import load_published
 from reports.records import Records, load
 from reports.study_info import MethodInfo, SettingInfo, StudyInfo
 from reports.tables import completeness

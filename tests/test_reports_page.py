@@ -19,7 +19,7 @@ from reports.export import evidence
 from reports.figures import figure_3_2, training_curves
 from reports.markup import marked
 from reports.overview import ranges
-from reports.published_file import load_published
+from reports.papers.published_file import load_published
 from reports.records import Records
 from reports.study_info import StudyInfo
 from reports.tables import beside_paper, markdown_table, ours, protocol_table

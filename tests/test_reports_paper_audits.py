@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from harness.errors import UserError
-from reports.audits_of_print import decimals, digits_swapped, p_text
+from reports.audits.evaluation import evaluate
+from reports.audits.of_print import decimals, digits_swapped, p_text
 from reports.export import read_evidence
-from reports.paper_audits import evaluate
-from reports.published_file import WITHOUT_SUITE, load_published
+from reports.papers.published_file import WITHOUT_SUITE, load_published
 
 ROOT = Path(__file__).parent.parent
 ABOUT = {

@@ -8,7 +8,7 @@ import yaml
 from harness.errors import UserError
 from reports.comparisons import printed_tests
 from reports.markup import p_value
-from reports.published_file import load_published
+from reports.papers.published_file import load_published
 
 PUBLISHED = Path(__file__).parent.parent / "suites" / "navigation" / "published.yaml"
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports import plane_exhibit, spread_exhibit
-from reports.exhibit_blocks import figure_data
-from reports.exhibits import PlaneExhibit, SpreadExhibit
+from reports.exhibits import plane as plane_exhibit
+from reports.exhibits import spread as spread_exhibit
+from reports.exhibits.blocks import figure_data
+from reports.papers.exhibits import PlaneExhibit, SpreadExhibit
 from reports.study_info import SettingInfo
 from tests.reference.synthetic_corners import CORNERS, TOY, built, curve_info, curve_records
 

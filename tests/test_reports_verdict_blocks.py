@@ -13,7 +13,7 @@ from scipy import stats
 from reports import latex, verdict_figures
 from reports.attachments import Attachments
 from reports.markup import breakable, p_value, sort_key
-from reports.published_file import load_published
+from reports.papers.published_file import load_published
 from reports.verdict_blocks import Origin, claims, digest, numbers, summary
 from reports.verdict_files import difference, frame, leave, rows_frame
 from reports.verdicts import Verdict

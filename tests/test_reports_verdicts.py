@@ -12,7 +12,7 @@ from scipy import stats
 from reports import claims, number_verdicts
 from reports.decisions import OUTCOMES, decide
 from reports.number_verdicts import Printed, against
-from reports.printed import ResultRow
+from reports.papers.printed import ResultRow
 from reports.study_info import SettingInfo
 from reports.verdicts import Outcome, Verdict
 from tests.reference.synthetic_numbers import claim, numbers, printed, published

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reports.published import Published
-from reports.published_file import load_published
+from reports.papers.published import Published
+from reports.papers.published_file import load_published
 from reports.records import Records
 from reports.study_info import MethodInfo, SettingInfo, StudyInfo
 from tests.reference.synthetic_verdicts import report

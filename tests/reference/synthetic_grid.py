@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reports.published_file import load_published
+from reports.papers.published_file import load_published
 from reports.records import Records
 from reports.study_info import MethodInfo, SettingInfo, StudyInfo
 

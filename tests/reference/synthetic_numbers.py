@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from reports.published import Published
+from reports.papers.published import Published
 from reports.quantities import COLUMNS, StudyNumbers
 from reports.study_info import MethodInfo, SettingInfo, StudyInfo
 

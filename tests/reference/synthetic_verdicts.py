@@ -9,7 +9,7 @@ from typing import Any
 from reports.decisions import OUTCOMES
 from reports.estimates import Estimate
 from reports.page import build
-from reports.published import Published
+from reports.papers.published import Published
 from reports.records import Records
 from reports.sources import Section
 from reports.study_info import StudyInfo

@@ -1,0 +1,1 @@
+"""Two result stores side by side."""

@@ -1,0 +1,1 @@
+"""The audit of meta-gradient estimators."""

@@ -1,0 +1,155 @@
+"""What a page shows of a study beside its returns: blocks that `published.yaml` declares, as validated data.
+
+A kind of exhibit is a schema here and a module that draws it; which study has one, and what it names, is data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from reports.papers.printed import Strict
+
+Point = tuple[float, float]
+
+
+class Quantity(Strict):
+    """How a measure, or the return, is shown.
+
+    limits: the possible range, null where it has no end; intervals are shown up to it, and an axis has it where both
+            ends are given. log: a logarithmic axis.
+    """
+
+    title: str
+    digits: int = Field(default=2, ge=0)
+    limits: tuple[float | None, float | None] = (None, None)
+    log: bool = False
+
+
+class Exhibit(Strict):
+    """What every kind has.
+
+    settings: those of a grid that are shown, the first one open, the others folded; None: all of the study.
+    methods:  which are shown, in this order; None: all, in the order of the study.
+    claims:   ids in a claims table of `paper`, set beside what was measured.
+    notes:    what a reader has to know; words between backticks are code.
+    """
+
+    id: str = Field(pattern=r"^[a-z0-9_]+$")
+    title: str
+    study: str
+    paper: str
+    settings: list[str] | None = None
+    methods: list[str] | None = None
+    claims: list[str] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+
+    def labels(self, known: Sequence[str]) -> list[str]:
+        """The methods that are shown, of those that the study has."""
+        return [label for label in (self.methods if self.methods is not None else known) if label in known]
+
+    @property
+    def curves(self) -> tuple[str, ...]:
+        """Training metrics that the exhibit needs."""
+        return ()
+
+    @property
+    def claim_ids(self) -> tuple[str, ...]:
+        """Every claim that the exhibit refers to."""
+        return tuple(self.claims)
+
+
+class MeasuresExhibit(Exhibit):
+    """Numbers after every adaptation step: a table, a figure, and tests between methods after the last step.
+
+    quantities: measures of the suite, or `mean_return` -> how they are shown.
+    baseline:   the method that is not trained; what it does is no achievement.
+    contrasts:  pairs a, b that are tested on every quantity of `tested`, a minus b; one family.
+    beside_claims: the quantities that stand beside the paper's claims; empty: all.
+    """
+
+    kind: Literal["measures"]
+    protocol: str
+    quantities: Annotated[dict[str, Quantity], Field(min_length=1)]
+    baseline: str | None = None
+    contrasts: list[tuple[str, str]] = Field(default_factory=list)
+    tested: list[str] = Field(default_factory=list)
+    beside_claims: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _named_is_shown(self) -> MeasuresExhibit:
+        unknown = sorted({*self.tested, *self.beside_claims} - set(self.quantities))
+        if unknown:
+            raise ValueError(f"exhibit {self.id}: {unknown[0]} is not among its quantities")
+        return self
+
+
+class PathsExhibit(Exhibit):
+    """Where the agent went before and after adaptation.
+
+    goals: of the drawn test tasks, in order. radii: what a disc around a goal means -> its radius, in suite units.
+    window: the plane is drawn from -window to window.
+    """
+
+    kind: Literal["paths"]
+    protocol: str
+    goals: Annotated[list[Point], Field(min_length=1)]
+    radii: dict[str, Annotated[float, Field(gt=0)]]
+    window: Annotated[float, Field(gt=0)]
+
+
+class SpreadExhibit(Exhibit):
+    """How much the meta-gradients of two methods scatter while they train, and what they reach.
+
+    spreads: training metrics -> their titles. outcome: the training metric that says how good the policy is.
+    over, under: the ratio is the spread of `over` divided by that of `under`. ratio: the claim that prints it.
+    """
+
+    kind: Literal["gradient_spread"]
+    spreads: Annotated[dict[str, str], Field(min_length=1)]
+    outcome: str = "post_update_return"
+    outcome_title: str = "return after adaptation"
+    over: str
+    under: str
+    ratio: str
+
+    @property
+    def curves(self) -> tuple[str, ...]:
+        return (*self.spreads, self.outcome)
+
+    @property
+    def claim_ids(self) -> tuple[str, ...]:
+        return (*self.claims, self.ratio)
+
+
+class PlaneExhibit(Exhibit):
+    """The path of two parameters through training, and how straight it is.
+
+    x, y: training metrics, the parameters after each update. start: before the first. optimum: where the path should
+    end. window: x from, to; y from, to. updates, every: the first so many updates count, an arrow every so many.
+    drawn: the settings whose paths are drawn; None: all. not_drawn: why those of the others are not.
+    highlighted: the seed that is drawn with arrows.
+    beside_claims: the methods that stand beside the paper's claims; empty: all.
+    """
+
+    kind: Literal["parameter_plane"]
+    x: str
+    y: str
+    start: Point
+    optimum: Point
+    window: tuple[float, float, float, float]
+    updates: Annotated[int, Field(gt=0)]
+    every: Annotated[int, Field(gt=0)]
+    drawn: list[str] | None = None
+    not_drawn: str = ""
+    highlighted: int = 0
+    beside_claims: list[str] = Field(default_factory=list)
+
+    @property
+    def curves(self) -> tuple[str, ...]:
+        return (self.x, self.y)
+
+
+AnyExhibit = Annotated[MeasuresExhibit | PathsExhibit | SpreadExhibit | PlaneExhibit, Field(discriminator="kind")]

@@ -21,11 +21,11 @@ from reports.study_info import SettingInfo, StudyInfo
 
 
 def blocks(
-    files: Attachments, records: Records, table: pd.DataFrame, info: StudyInfo, published: Published, prefix: str = ""
+    files: Attachments, records: Records, table: pd.DataFrame, info: StudyInfo, published: Published
 ) -> list[dict[str, Any]]:
     """Every exhibit that is declared for the study, with a part per setting; parts without data are left out.
 
-    records: those of the study's settings; table: their evidence. prefix: of the names of all files.
+    records: those of the study's settings; table: their evidence.
     """
     made = []
     for exhibit in published.exhibits_of(info.name):
@@ -33,7 +33,7 @@ def blocks(
         parts = []
         for setting in _settings(exhibit, info):
             alone = dataclasses.replace(info, settings=(setting,))
-            name = f"{prefix}{exhibit.id}" + (f"_{setting.name}" if info.is_grid else "")
+            name = exhibit.id + (f"_{setting.name}" if info.is_grid else "")
             mine = table[table["setting"].eq(setting.name)]
             source = Source(of_settings(records, alone), mine, info, setting, claims, name)
             part = _part(files, exhibit, source)

@@ -17,7 +17,7 @@ from reports.papers.beside import Accounting
 COLOURS = {"during": "#0072B2", "adapted": "#D55E00", "unknown": "#999999"}
 WORDS: dict[Accounting, str] = {"during": "ours, during adaptation", "adapted": "ours, adapted policy"}
 TITLE_WIDTH = 28  # characters over a small panel
-POINTS = 100  # of a training curve: more cannot be told apart in a small panel
+POINTS = 50  # of a training curve: more cannot be told apart in a small panel
 
 
 def overview(grid: Grid, table: pd.DataFrame) -> str:
@@ -122,7 +122,8 @@ def _seeds_and_mean(axis: Any, seeds: pd.DataFrame, colour: str, dash: str, labe
     count, mean = values.shape[1], values.mean(axis=1)
     if count > 1:
         lines = [np.column_stack([x, values[:, column]]) for column in range(count)]
-        axis.add_collection(LineCollection(lines, colors=colour, linewidths=0.4, alpha=0.35))
+        axis.add_collection(LineCollection(lines, colors=colour, linewidths=0.4, alpha=0.35), autolim=False)
+        axis.update_datalim([(x[0], values.min()), (x[-1], values.max())])
         half = float(stats.t.ppf(0.975, count - 1)) * values.std(axis=1, ddof=1) / count**0.5
         axis.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
     axis.plot(x, mean, color=colour, linestyle=dash, linewidth=1.2, label=label)

@@ -96,12 +96,13 @@ def print_verdicts(options: argparse.Namespace) -> int:
     from reports.verdict_text import detail, listing, markdown_counts
 
     options.scale, options.seeds, options.tracking_uri = "paper", None, None
+    say("reading the records ..." if options.results else "reading the committed evidence ...")
     if options.results is None:
         infos = [(info_of(study, one), published_of(study)) for study, one in committed()]
         book = sources.book_of_evidence(infos, EVIDENCE_FOLDER)
     else:
-        say("reading the records ...")
         book = sources.book_of(recorded(options)) | sources.book_of_audit(Path(options.results) / "estimators")
+    say("forming verdicts ...")
     verdicts = sources.judge(published_files(), book)
     if options.study:
         found = detail(options.study, verdicts, book)

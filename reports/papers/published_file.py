@@ -25,7 +25,7 @@ def load_published(path: Path) -> Published:
         UserError: the file is missing, is not YAML, or breaks the schema; one line with the file, the place, the fault.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); expected the published numbers of the suite"
@@ -82,4 +82,4 @@ def catalogue() -> list[PaperInfo]:
 
 
 def _catalogue() -> dict[str, dict[str, str]]:
-    return dict(yaml.load(CATALOGUE.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
+    return dict(yaml.safe_load(CATALOGUE.read_text(encoding="utf-8")))

@@ -34,6 +34,13 @@ from reports.sides import FROM_MEDIAN, NO_RUNS, Asked, Book, Place, between, dev
 from reports.verdicts import Judgement, Outcome, Row, Verdict
 
 
+NO_DIFFERENCE_FOUND = {
+    "equal": {"–": "yes", "yes": "no", "no": "no"},
+    "not_worse": {"–": "yes", "yes": "yes", "no": "no"},
+}
+"""What a study with one seed says of equality: it takes a difference that is not found for none, and any for one."""
+
+
 def drafts(published: Published, book: Book, scale: str | None = None) -> list[Draft]:
     """Every claim of a published file. scale: ask this scale of every study, as a smoke test does."""
     return [_draft(claim, published, book, scale) for claim in published.claims]
@@ -138,7 +145,12 @@ def _contrast(asked: Asked, check: Ordering | NotWorse | Equal, place: Place) ->
         return replace(made, row=replace(made.row, ours=ours, unit=LOG_RATIO))
     sign = 1 if isinstance(check, Equal) else check.sign
     bound = -(margin or 0.0) if isinstance(check, NotWorse) else 0.0
-    return between(first, second, sign, margin, place.where, bound, counted)
+    made = between(first, second, sign, margin, place.where, bound, counted)
+    words = NO_DIFFERENCE_FOUND.get(check.kind)
+    if words is None:
+        return made
+    alone = {seed: words[said] for seed, said in made.row.alone.items()}
+    return replace(made, row=replace(made.row, alone=alone))
 
 
 def _size(asked: Asked, check: AtMost, place: Place) -> Cell:

@@ -145,6 +145,16 @@ def test_each_seed_alone_is_tested_over_its_tasks():
     assert dict(judged(ordering("a", "b"), values).alone) == {0: "yes", 1: "–", 2: "no"}
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("equal", {0: "no", 1: "yes", 2: "no"}), ("not_worse", {0: "yes", 1: "yes", 2: "no"})],
+)
+def test_one_seed_takes_a_difference_that_is_not_found_for_none(kind, said):
+    values = {("a", 1): [1.5, 1.0, 0.0], ("b", 1): [1.0, 1.0, 1.0]}
+    check = {"kind": kind, "first": "a", "second": "b", "margin": TENTH}
+    assert dict(judged(check, values).alone) == said
+
+
 def test_a_ratio_is_compared_as_a_logarithm():
     values = {("a", 1): [1.6, 3.21, 6.38, 0.801], ("b", 1): [1.0, 2.0, 4.0, 0.5]}
     check = {"kind": "ratio", "first": "a", "second": "b", "value": 1.6, "margin": {"value": 0.3, "rationale": "r"}}

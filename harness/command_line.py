@@ -50,8 +50,11 @@ def command_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     for command in (both, run):
         cores = os.cpu_count() or 1
         command.add_argument("--workers", type=_positive, default=cores, help="runs side by side (default: cores)")
-    report = add("report", "write the report on all studies, or on one, from the recorded runs", "navigation", *whole)
-    report.set_defaults(study="all", scale=None)
+    report = add(
+        "report", "write the report on all studies, or on one, from the recorded runs", "navigation", *whole[1:]
+    )
+    report.add_argument("study", nargs="?", default="all", help="a study's name or file (default: all that were run)")
+    report.set_defaults(scale=None)
     report.add_argument("--compare", metavar="A,B", help="two results folders: what differs between them, side by side")
     verdicts = add("verdicts", "print the verdict on everything published", "ulm.fomaml_at_least_maml")
     verdicts.add_argument("study", nargs="?", metavar="ID", help="everything behind one verdict, down to its runs")

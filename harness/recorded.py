@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,15 @@ from harness.composition import (
     study_of,
     tracking_uri,
 )  # fmt: skip
+from harness.errors import UserError
 from harness.study import Study, find_study, parse_seeds, scales_of, study_files
 from harness.tracking import Store, default_uri
+from harness.validation import nearest
 from suites import SUITES
 
 ALL = "all"
+ESTIMATORS = "estimators"
+"""The audit of estimators, which claims ask like a study."""
 
 
 def committed() -> Iterable[tuple[Study, argparse.Namespace]]:
@@ -56,10 +60,13 @@ def as_recorded(study: Study, options: argparse.Namespace) -> Any:
     from reports.records import load
     from reports.sources import section
 
-    uri, published = default_uri(Path(options.results)), published_of(study)
-    metrics = published.curves_of(study.file.study)
+    uri, published, name = default_uri(Path(options.results)), published_of(study), study.file.study
     seeds = None if options.seeds is None else parse_seeds(options.seeds)
-    read_all = partial(load, uri, study.file.study, study.scale, seeds=seeds, metrics=metrics)
+
+    def read_all() -> Any:
+        Store(uri, Path(options.results)).require_own_artifacts(name)
+        return load(uri, name, study.scale, seeds=seeds, metrics=published.curves_of(name))
+
     return section(info_of(study, options), published, read_all)
 
 
@@ -94,7 +101,53 @@ def published_files() -> list[Any]:
     """All that papers print, suite by suite, and what they print about experiments without a suite."""
     from reports.papers.published_file import WITHOUT_SUITE
 
-    return [published_at(path) for path in (*sorted(SUITES_FOLDER.glob("*/published.yaml")), WITHOUT_SUITE)]
+    files = [published_at(path) for path in (*sorted(SUITES_FOLDER.glob("*/published.yaml")), WITHOUT_SUITE)]
+    for published in files:
+        require_known_names(published)
+    return files
+
+
+def require_known_names(published: Any) -> None:
+    """Refuse a claim or comparison that names a study, scale, method, setting or protocol that is not there."""
+    for claim in published.claims:
+        if hasattr(claim.check, "study") and claim.check.study != ESTIMATORS:
+            _require_claim(claim.id, claim.check)
+    for one in (*published.comparisons, *published.grid_comparisons):
+        columns = one.methods.values()
+        labels = [label for column in columns for label in (column.labels if hasattr(column, "labels") else column)]
+        _require(f"comparison {one.id}", one.study, "paper", "method", labels, lambda file: file.methods)
+
+
+def _require_claim(name: str, check: Any) -> None:
+    place, scale = f"claim {name}", check.scale
+    _require(place, check.study, scale, "setting", check.settings or [], lambda file: file.settings_and_columns())
+    protocols = [check.protocol] if check.protocol else []
+    _require(place, check.study, scale, "protocol", protocols, lambda file: file.evaluation.protocols)
+    if hasattr(check, "method"):
+        _require(place, check.study, scale, "method", [check.method], lambda file: file.methods)
+    for side in (getattr(check, one) for one in ("first", "second") if hasattr(check, one)):
+        _require(place, side.study or check.study, scale, "method", [side.method], lambda file: file.methods)
+
+
+def _require(place: str, study: str, scale: str, kind: str, names: list[str], known_of: Any) -> None:
+    known_studies = study_files(SUITES_FOLDER)
+    if study not in known_studies:
+        raise UserError(f"{place}: there is no study {study!r}{nearest(study, known_studies)}")
+    scales = scales_of(known_studies[study])
+    if scale not in scales:
+        scale = scales[0] if place.startswith("comparison") else scale
+    if scale not in scales:
+        raise UserError(f"{place}: study {study} has no scale {scale!r}{nearest(scale, scales)}")
+    known = known_of(study_at(known_studies[study], scale).file)
+    for name in names:
+        if name not in known:
+            raise UserError(f"{place}: study {study} has no {kind} {name!r}{nearest(name, known)}")
+
+
+@cache
+def study_at(path: Path, scale: str) -> Study:
+    """A study of the project, read once."""
+    return read(path, scale)
 
 
 def distinct(files: Iterable[Any]) -> list[Any]:
@@ -128,7 +181,9 @@ def records_of(study: Study, options: argparse.Namespace) -> Any:
     """The records of the seeds asked for; without any named, of every seed that was run."""
     from reports.records import load
 
-    Store(tracking_uri(options), Path(options.results)).require_reachable()
+    store = Store(tracking_uri(options), Path(options.results))
+    store.require_reachable()
+    store.require_own_artifacts(study.file.study)
 
     def wanted(recorded: list[int]) -> list[str]:
         seeds = options.seeds if options.seeds is not None else ",".join(map(str, {*study.seeds, *recorded}))

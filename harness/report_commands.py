@@ -65,6 +65,8 @@ def _report_all(options: argparse.Namespace) -> int:
             found.append(section_of(study_of(theirs), theirs))
         there = [one for one in found if not isinstance(one.error, NothingRecorded)]
         sections += there or found[:1]
+    if not sections:
+        raise UserError(f"no study has a scale {given!r}; `metarepro list --scale SCALE` shows which have one")
     if not any(one.records for one in sections):
         raise UserError(f"{tracking_uri(options)} holds no run of any study that could be shown; {sections[0].problem}")
     stem = "report" if given in (None, "paper") else f"report_{given}"
@@ -101,7 +103,11 @@ def print_verdicts(options: argparse.Namespace) -> int:
         infos = [(info_of(study, one), published_of(study)) for study, one in committed()]
         book = sources.book_of_evidence(infos, EVIDENCE_FOLDER)
     else:
+        if not Path(options.results).is_dir():
+            raise UserError(f"--results: {options.results} is not a folder; expected a results folder")
         book = sources.book_of(recorded(options)) | sources.book_of_audit(Path(options.results) / "estimators")
+    if not book:
+        raise UserError(f"{options.results} holds no finished run of any study; `metarepro run` makes them")
     say("forming verdicts ...")
     verdicts = sources.judge(published_files(), book)
     if options.study:

@@ -96,18 +96,35 @@ class Store:
                         raise UserError(
                             f"{self.uri}: the experiment {study!r} was deleted; restore it or use another store"
                         )
-                    if self.uri == default_uri(self._results) and found.artifact_location != artifacts:
-                        raise UserError(
-                            f"{self._results}: this results folder was moved or copied, and its MLflow store still "
-                            f"writes to {found.artifact_location}; delete {self._results / 'mlflow.db'}, and the same "
-                            "command makes it anew from runs/"
-                        )
+                    self._refuse_moved(study, str(found.artifact_location))
                     return str(found.experiment_id)
                 return str(self.client.create_experiment(study, artifact_location=artifacts))
         except UserError:
             raise
         except Exception as error:
             raise UserError(f"{self.uri}: the MLflow store cannot be used: {_first_line(error)}") from error
+
+    def require_own_artifacts(self, study: str) -> None:
+        """Refuse the store of a results folder that was copied: its records would be read from where it came from."""
+        if self.uri != default_uri(self._results) or not Path(self.uri.removeprefix("sqlite:///")).is_file():
+            return
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            found = self.client.get_experiment_by_name(study)
+        except (MlflowException, SQLAlchemyError):  # no store at all: whoever reads it says so
+            return
+        if found is not None:
+            self._refuse_moved(study, str(found.artifact_location))
+
+    def _refuse_moved(self, study: str, location: str) -> None:
+        expected = (self._results / "artifacts" / study).resolve().as_uri()
+        if self.uri == default_uri(self._results) and location != expected:
+            raise UserError(
+                f"{self._results}: this results folder was moved or copied, and its MLflow store still points to "
+                f"{location}; delete {self._results / 'mlflow.db'}, and `metarepro run` makes it anew from runs/"
+            )
 
     def require_reachable(self) -> None:
         """Refuse a server that does not answer, at once and in one line; MLflow's own retries take minutes."""

@@ -11,8 +11,8 @@ import numpy as np
 from scipy import stats
 
 from reports.decisions import OUTCOMES, Cell, Draft
-from reports.estimates import of_mean
-from reports.number_verdicts import Printed, against, half_unit, ours_text
+from reports.estimates import from_components, of_mean
+from reports.number_verdicts import Printed, against, ours_text, rounding, uncertainty
 from reports.papers.checks import (
     AgainstPrinted,
     AtMost,
@@ -32,7 +32,6 @@ from reports.papers.published import Published
 from reports.reasons import LOG_RATIO, compact
 from reports.sides import FROM_MEDIAN, NO_RUNS, Asked, Book, Place, between, deviations, logarithms, over, together
 from reports.verdicts import Judgement, Outcome, Row, Verdict
-
 
 NO_DIFFERENCE_FOUND = {
     "equal": {"–": "yes", "yes": "no", "no": "no"},
@@ -68,10 +67,17 @@ def _draft(claim: Claim, published: Published, book: Book, scale: str | None) ->
     at = scale or check.scale
     family = claim.family or f"claims of the {judgement.paper} about {check.study}"
     judgement = replace(judgement, study=check.study, scale=at, family=family, methods=tuple(_methods(check)))
-    judgement = replace(judgement, table=getattr(check, "table", ""))
+    judgement = replace(judgement, table=getattr(check, "table", ""), settings=_asked_settings(check))
     if (check.study, at) not in book:
         return Draft(replace(judgement, reason=f"No run of study {check.study} at scale {at} is recorded."), "settled")
     return _answer(Asked(claim, check, book, at, published), judgement)
+
+
+def _asked_settings(check: Check) -> tuple[str, ...]:
+    """The settings whose runs answer; empty: all."""
+    sides = [getattr(check, name) for name in ("first", "second") if hasattr(check, name)]
+    own = [side.setting for side in sides if side.setting]
+    return tuple(dict.fromkeys([*check.settings, *own])) if check.settings else ()
 
 
 def _methods(check: Check) -> list[str]:
@@ -85,11 +91,12 @@ def _answer(asked: Asked, judgement: Judgement) -> Draft:
     check, sign, limit = asked.check, 1, f"no number of our {asked.numbers.unit}s would decide it"
     if isinstance(check, SingleSeeds):
         return _single_seeds(asked, check, judgement)
-    if isinstance(check, Headroom):
-        return _headroom(asked, check, judgement)
     if isinstance(check, AgainstPrinted):
         cells = [_beside_printed(asked, check, place) for place in asked.places()]
         relation, limit = _direction(check), _limit(check)
+    elif isinstance(check, Headroom):
+        cells = [_headroom(asked, check, place) for place in asked.places()]
+        relation = "better"
     elif isinstance(check, Ratio):
         cells = [_ratio(asked, check, place) for place in asked.places()]
         relation = "same"
@@ -179,7 +186,8 @@ def _beside_printed(asked: Asked, check: AgainstPrinted, place: Place) -> Cell:
     ours = asked.side(check.first, place)
     if found is None or found.mean is None:
         return Cell(Row(place.where, "–", ours_text(ours), 0, None, None, note=f"nothing is printed {place.where}"))
-    printed = Printed(found, half_unit(table), check.printed_seeds, other_tasks=not check.same_tasks)
+    tasks = check.printed_tasks or (int(ours["tasks"].min()) if ours["tasks"].notna().any() else None)
+    printed = Printed(found, rounding(table, found), check.printed_seeds, tasks, other_tasks=not check.same_tasks)
     made = against(ours, printed, check.reading) if len(ours) else f"{NO_RUNS} of {check.first.method}"
     row = Row(place.where, printed.text(), ours_text(ours), len(ours), None, asked.margin(place), printed_sd=printed.sd)
     if isinstance(made, str):
@@ -228,26 +236,23 @@ def _single_seeds(asked: Asked, check: SingleSeeds, judgement: Judgement) -> Dra
     return Draft(made, "settled", tuple(cells))
 
 
-def _headroom(asked: Asked, check: Headroom, judgement: Judgement) -> Draft:
-    """What is possible beside what is printed, up to the rounding of both: exact, so that nothing is tested."""
+def _headroom(asked: Asked, check: Headroom, place: Place) -> Cell:
+    """What is possible on average minus what is printed.
+
+    b - m,   se² = (h / t_{.975, M-1})² + σ²/T' + d²/12:   the printed interval h over M seeds, the luck of T' test
+    tasks that scatter by σ as ours do, and a last digit d wide. The bound b is exact.
+    """
     table = asked.published.results(asked.claim.paper, check.table)
-    rows, room = [], []
-    for place in asked.places():
-        where = asked.coordinates(place, table)
-        better, base = table.cell(check.printed, where), table.cell(check.over, where)
-        best = asked.side(check.first, place, check.bound)["value"]
-        if not (better and base and better.mean is not None and base.mean is not None and len(best)):
-            continue
-        possible, printed = float(best.mean()) - base.mean, better.mean - base.mean
-        room.append(possible + 2 * half_unit(table) - printed)
-        text = f"no method can be more than {compact(possible)} above it"
-        excess = f"{check.printed} {compact(printed)} above {check.over}"
-        rows.append(Row(place.where, excess, text, len(best), None, None))
-    if not rows:
-        return Draft(replace(judgement, reason="Nothing exact is known about these runs."), "settled")
-    verdict = Verdict.DIRECTION_REPLICATED if min(room) >= 0 else Verdict.REVERSED
-    tightest = rows[room.index(min(room))]
-    cells = f"in {sum(left >= 0 for left in room)} of {len(rows)} cells"
-    reason = f"The printed excess is possible {cells}; {tightest.where}: {tightest.printed}, {tightest.ours}."
-    made = replace(judgement, verdict=verdict, outcome=OUTCOMES[verdict], reason=reason, rows=tuple(rows))
-    return Draft(made, "settled")
+    found = table.cell(check.printed, asked.coordinates(place, table))
+    best, ours = asked.side(check.first, place, check.bound)["value"], asked.side(check.first, place)
+    row = Row(place.where, "–", "–", len(best), None, None)
+    if found is None or found.mean is None or not len(best) or not len(ours):
+        return Cell(replace(row, note="nothing exact is known about these runs, or nothing is printed"))
+    printed = Printed(found, rounding(table, found), check.printed_seeds)
+    row = replace(row, printed=printed.text(), ours=f"at most {compact(float(best.mean()))} is possible on average")
+    try:
+        parts = uncertainty(printed, "ci_over_seeds", float(ours["sd"].mean()), check.printed_tasks)
+        estimate = from_components(float(best.mean()) - printed.mean, parts, "printed against exact")
+    except ValueError as error:
+        return Cell(replace(row, note=str(error)))
+    return Cell(replace(row, estimate=estimate))

@@ -6,9 +6,10 @@ The rules, with α = 0.05, in a family of m published numbers or statements that
             p = min(1, k · min_i p_i)     different in some of the k cells (Bonferroni), then Holm over the family
             p_tost < α, p_holm ≥ α -> EQUIVALENT;  both < α -> DIFFERENT_WITHIN_MARGIN;
             only p_holm < α -> DIFFERENT_BETTER or DIFFERENT_WORSE;  neither -> INCONCLUSIVE
+            The published number fails where a cell is shown to be beyond the margin; else it stays undecided.
     better: p = min(1, 2 · min(max_i p_i⁺, k · min_i p_i⁻)), then Holm over the family
             p_holm < α -> DIRECTION_REPLICATED where it holds in every cell, REVERSED where the opposite holds in one;
-            else EQUIVALENT, against the claim, where a margin is declared and p_tost < α;  else INCONCLUSIVE
+            else INCONCLUSIVE
     below:  as better, of a difference that has to be below 0, or a size that has to be below its margin
 
 p_i⁺ and p_i⁻ are one-sided, for and against the claim in cell i (Berger 1982 for the intersection-union test,
@@ -133,15 +134,28 @@ def _judge(draft: Draft, raw: _Raw, p_holm: float, tests: int) -> Judgement:
         verdict = Verdict.NOT_TESTABLE if all(cell.row.seeds == 0 for cell in draft.cells) else Verdict.INCONCLUSIVE
         text = "; ".join(notes) or "no finished run of ours to ask"
         return _with(given, verdict, f"{text[0].upper()}{text[1:]}.")
-    verdict = _same(draft, raw, p_holm) if draft.relation == "same" else _better(draft, raw, p_holm)
+    verdict = _same(draft, raw, p_holm) if draft.relation == "same" else _better(raw, p_holm)
     needed = _needed(draft, tests) if verdict is Verdict.INCONCLUSIVE else None
     more = f"about {needed} {draft.unit}s would decide it if this is the true difference" if needed else draft.limit
     reason = reason_of(verdict, draft.relation, [cell.row for cell in draft.cells], draft.bounds, more)
     values = {"p_tost": raw.p_tost, "p": raw.p, "p_holm": p_holm, "needed": needed}
-    detectable = max(cell.row.estimate.detectable(POWER, ALPHA) for cell in draft.cells if cell.row.estimate)
+    level = ALPHA / (tests * len(draft.cells))
+    detectable = max(cell.row.estimate.detectable(POWER, level) for cell in draft.cells if cell.row.estimate)
     made = _with(given, verdict, reason, detectable=detectable, **values)
-    equal_not_different = draft.relation != "same" and verdict is Verdict.EQUIVALENT
-    return replace(made, outcome=Outcome.FAILS) if equal_not_different else made
+    different = verdict in (Verdict.DIFFERENT_BETTER, Verdict.DIFFERENT_WORSE)
+    if different and not _beyond(draft):
+        less = f"{reason[:-1]}; whether by more than the margin is open."
+        return replace(made, outcome=Outcome.UNDECIDED, reason=less)
+    return made
+
+
+def _beyond(draft: Draft) -> bool:
+    """Whether some cell is shown to differ by more than its margin (Bonferroni); true where there is none."""
+    found = [(cell.row.estimate, cell.row.margin) for cell in draft.cells if cell.row.estimate]
+    if any(margin is None for _, margin in found):
+        return True
+    outside = [min(e.p_above(m), e.p_below(-m)) for e, m in found if e is not None and m is not None]
+    return 2 * len(outside) * min(outside) < ALPHA
 
 
 def _with(given: Judgement, verdict: Verdict, reason: str, **values: Any) -> Judgement:
@@ -158,10 +172,10 @@ def _same(draft: Draft, raw: _Raw, p_holm: float) -> Verdict:
     return Verdict.DIFFERENT_BETTER if furthest.difference * draft.sign > 0 else Verdict.DIFFERENT_WORSE
 
 
-def _better(draft: Draft, raw: _Raw, p_holm: float) -> Verdict:
+def _better(raw: _Raw, p_holm: float) -> Verdict:
     if p_holm < ALPHA:
         return Verdict.DIRECTION_REPLICATED if raw.p_for <= raw.p_against else Verdict.REVERSED
-    return Verdict.EQUIVALENT if raw.p_tost < ALPHA and not any(draft.bounds) else Verdict.INCONCLUSIVE
+    return Verdict.INCONCLUSIVE
 
 
 def _needed(draft: Draft, tests: int) -> int | None:

@@ -37,6 +37,8 @@ from reports.verdicts import ALPHA, Judgement, Outcome, Row, Verdict
 
 SEED, TASK = "training seed", "meta-test task, conditional on these models"
 NORMAL = float(stats.norm.ppf(0.975))
+READ_OFF = 0.05
+"""How far, as a share of its size, a value read off a figure may be from what was drawn."""
 READINGS: Mapping[Reading, str] = {
     "our_spread": "its seeds scatter as ours",
     "ci_over_seeds": "its interval is over its seeds",
@@ -100,6 +102,11 @@ def half_unit(table: ResultsTable) -> float:
     return 0.5 * 10.0**-digits
 
 
+def rounding(table: ResultsTable, row: ResultRow) -> float:
+    """Half of the last printed decimal; of a value that was read off a figure READ_OFF of its size."""
+    return max(half_unit(table), READ_OFF * abs(row.mean or 0.0)) if row.approximate else half_unit(table)
+
+
 def against(ours: pd.DataFrame, printed: Printed, reading: Reading) -> Cell | str:
     """Ours minus the printed mean under a reading, without margin and words; text where it cannot be formed.
 
@@ -137,8 +144,21 @@ def against(ours: pd.DataFrame, printed: Printed, reading: Reading) -> Cell | st
     return _cell(estimate, n, variance, [*theirs, *luck])
 
 
+def uncertainty(printed: Printed, reading: Reading, sigma: float, tasks: int) -> list[tuple[float, float]]:
+    """The variance of a printed mean by itself, and its degrees of freedom: its spread, its test tasks, its rounding.
+
+    Errors: ValueError where the paper prints no spread of that reading.
+    """
+    theirs = _theirs(printed, reading, 0.0, 0)
+    if isinstance(theirs, str):
+        raise ValueError(theirs)
+    return [*theirs, (sigma**2 / tasks, tasks - 1.0), ((2 * printed.half_unit) ** 2 / 12, float("inf"))]
+
+
 def _theirs(printed: Printed, reading: Reading, variance: float, n: int) -> list[tuple[float, float]] | str:
-    """What the paper's own mean contributes."""
+    """What the paper's own mean contributes; of an interval over nobody knows how many seeds, that interval."""
+    if printed.seeds is None and printed.row.ci95 is not None:
+        return [((printed.row.ci95 / NORMAL) ** 2, float("inf"))]
     if reading == "our_spread" or printed.seeds is None:
         return [(variance / printed.seeds, float(n - 1))] if printed.seeds and n > 1 else []
     if reading == "sd_over_seeds":
@@ -179,7 +199,7 @@ def _of_steps(numbers: StudyNumbers, published: Published, comparison: Compariso
     for printed_name, labels in comparison.methods.items():
         for row in (row for row in table.rows if row.method == printed_name and row.mean is not None):
             step = int(row.setting["iteration"])
-            printed = Printed(row, half_unit(table), seeds=1)
+            printed = Printed(row, rounding(table, row), seeds=1)
             for label in (label for label in labels if label in numbers.info.labels):
                 ours = numbers.of(label, setting, "mean_return", comparison.protocol, step)
                 after = f"after {step} update{'s' if step != 1 else ''}"
@@ -200,7 +220,7 @@ def _of_grid(numbers: StudyNumbers, published: Published, comparison: GridCompar
                 mine = found[found["setting"].eq(setting.name) & found["method"].eq(label)]
                 mine = mine[mine["accounting"].eq(column.accounting)].set_index("seed").sort_index()
                 ours = mine.assign(value=mine["score"], sd=mine["sd_score"])[["value", "sd", "tasks"]].astype("float64")
-                printed = Printed(row, half_unit(table), column.seeds, column.tasks, other_tasks=True)
+                printed = Printed(row, rounding(table, row), column.seeds, column.tasks, other_tasks=True)
                 names = (label, column.labels[0], setting.name, setting.describe())
                 yield _draft(numbers, published, comparison, table, printed, ours, names)
 
@@ -235,9 +255,10 @@ def _draft(
         family=f"{comparison.id} ({numbers.info.scale})",
         rows=(cell.row,),
         alone=cell.row.alone,
-        readings={READINGS[name]: _alone(against(ours, printed, name), margin, sign) for name in others},
+        readings=_readings(ours, printed, others, cell, margin, sign),
         methods=(label,),
         table=comparison.table,
+        settings=(cell_id if isinstance(comparison, GridComparison) else numbers.info.settings[0].name,),
     )
     return Draft(judgement, "same", (cell,), sign, _limit(printed))
 
@@ -284,6 +305,18 @@ def _each_seed(ours: pd.DataFrame, printed: Printed) -> dict[int, str]:
             )
             said[int(str(seed))] = "no" if test.p < ALPHA else "yes"
     return said
+
+
+def _readings(
+    ours: pd.DataFrame, printed: Printed, names: Sequence[Reading], cell: Cell, margin: float | None, sign: int
+) -> dict[str, Verdict]:
+    """The verdict under every other reading that gives another estimate."""
+    found = {}
+    for name in names:
+        other = against(ours, printed, name)
+        if isinstance(other, str) or other.row.estimate != cell.row.estimate:
+            found[READINGS[name]] = _alone(other, margin, sign)
+    return found
 
 
 def _alone(cell: Cell | str, margin: float | None, sign: int) -> Verdict:

@@ -48,7 +48,7 @@ def summary(runs: pd.DataFrame | None, info: StudyInfo) -> dict[str, Any]:
         "info": info,
         "expected": total,
         "missing": total - len(expected),
-        "complete": counts["done"] == total,
+        "complete": counts["done"] + counts["diverged"] == total,
         "extra": len(runs) - len(expected),
         "seeds": ranges(done_seeds),
         "num_seeds": len(done_seeds),

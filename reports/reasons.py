@@ -50,7 +50,7 @@ def reason_of(verdict: Verdict, relation: str, rows: Sequence[Row], bounds: Sequ
     known = [Known(row, row.estimate, bound) for row, bound in zip(rows, bounds, strict=True) if row.estimate]
     if verdict in (Verdict.EQUIVALENT, Verdict.DIFFERENT_WITHIN_MARGIN):
         said = _within(known, real=verdict is Verdict.DIFFERENT_WITHIN_MARGIN)
-        return f"{said}." if relation == "same" else f"{said}; neither is better."
+        return f"{said}."
     if verdict in (Verdict.DIFFERENT_BETTER, Verdict.DIFFERENT_WORSE):
         return _off(known)
     if verdict is Verdict.DIRECTION_REPLICATED:
@@ -145,10 +145,14 @@ def _opposite(known: Sequence[Known]) -> str:
     clearest = min(known, key=lambda one: one.estimate.p_below(one.bound))
     count = sum(one.estimate.p_below(one.bound) < ALPHA / 2 for one in known)
     cells = f" {_cells(count, known)}; most clearly {clearest.row.where}" if len(known) > 1 else ""
-    return f"The opposite holds{cells}: {_told(clearest)}."
+    holds = sum(one.estimate.p_above(one.bound) < ALPHA / 2 for one in known)
+    others = f"; in {holds} it holds, each by itself" if holds else ""
+    return f"The opposite holds{cells}: {_told(clearest)}{others}."
 
 
 def _unclear_order(known: Sequence[Known]) -> str:
+    if all(one.row.margin and one.estimate.tost(one.row.margin) < ALPHA for one in known) and not known[0].bound:
+        return f"{_within(known, real=False)}: neither is better by more than that"
     weakest = max(known, key=lambda one: one.estimate.p_above(one.bound))
     clear = sum(one.estimate.p_above(one.bound) < ALPHA / 2 for one in known)
     return _unclear(weakest, known, clear, "It is clear", "the difference")

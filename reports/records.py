@@ -83,7 +83,10 @@ def load(
     table = _filtered(found, scale, setting, seeds)
     make = f"`metarepro run {study} --scale {scale}` makes"
     if table.empty:
-        raise NothingRecorded(f"study {study} has no run at scale {scale} in {tracking_uri}; {make} them")
+        counts = found["scale"].value_counts().sort_index()
+        there = ", ".join(f"{count} at scale {name}" for name, count in counts.items())
+        where = f"{tracking_uri} ({there})" if there else tracking_uri
+        raise NothingRecorded(f"study {study} has no run at scale {scale} in {where}; {make} them")
     left_out = 0
     if run_ids is not None:
         asked = run_ids(sorted(set(table["seed"].tolist()))) if callable(run_ids) else run_ids

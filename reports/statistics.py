@@ -186,7 +186,7 @@ def pooled_t_from_summaries(
     """The independent two-sample t-test with a pooled variance.
 
         s_p² = ((n_a-1) s_a² + (n_b-1) s_b²) / (n_a + n_b - 2)
-        t = (ā - b̄) / (s_p √(1/n_a + 1/n_b)),   df = n_a + n_b - 2                  (Student 1908)
+        t = (ā - b̄) / (s_p √(1/n_a + 1/n_b)),   df = n_a + n_b - 2                   (Fisher 1925)
 
     Shapes: scalars; means and SDs in the units of the return, SDs with n - 1.
     Valid for two independent samples of equal variance; with n_a = n_b its t equals Welch's and only df differs.

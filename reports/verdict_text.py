@@ -56,11 +56,14 @@ def detail(wanted: str, verdicts: Verdicts, book: Mapping[tuple[str, str], Study
         parts = [row.where, f"printed {row.printed}" if row.printed else "", f"ours {row.ours}", estimate + margin]
         lines.append(indent(fill("; ".join(part for part in parts if part), WIDTH - 2), "  "))
     if found.p == found.p:
-        lines.append(f"p = {found.p:.2g}, Holm {found.p_holm:.2g} (family: {found.family}); TOST {found.p_tost:.2g}; ")
+        tost = f"; TOST {found.p_tost:.2g}" if found.p_tost == found.p_tost else ""
+        lines.append(f"p = {found.p:.2g}, Holm {found.p_holm:.2g} (family: {found.family}){tost}")
     lines += [f"audit: {audit.title}" for audit in verdicts.audits if audit.id in found.flags]
     numbers = book.get((found.study, found.scale))
     if numbers is not None:
         runs = numbers.evidence[numbers.evidence["method"].isin(list(found.methods))]
+        if found.settings:
+            runs = runs[runs["setting"].isin(list(found.settings))]
         made = runs[["setting", "method", "seed", "run_id", "code_version"]].drop_duplicates()
         lines += ["", f"{len(made)} runs of study {found.study} ({found.scale}):"]
         lines += [

@@ -81,6 +81,7 @@ class Judgement:
     reason:    one sentence. flags: ids of the audits that bear on it.
     methods:   our labels whose runs are behind it. notes: how a claim's check relates to its words.
     table:     the printed table that it is judged from; empty for a claim without one.
+    settings:  of the study, whose runs are behind it; empty: all.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Judgement:
     methods: Sequence[str] = ()
     notes: Sequence[str] = ()
     table: str = ""
+    settings: Sequence[str] = ()
 
     @property
     def concerns(self) -> set[str]:

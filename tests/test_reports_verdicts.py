@@ -48,7 +48,7 @@ def ordering(first, second, **more):
         (ordering("b", "a", better="lower"), FAR, Verdict.DIRECTION_REPLICATED),
         (ordering("a", "b"), NOISY, Verdict.INCONCLUSIVE),
         (ordering("a", "b"), NEAR, Verdict.INCONCLUSIVE),
-        (ordering("a", "b", margin=TENTH), NEAR, Verdict.EQUIVALENT),
+        (ordering("a", "b", margin=TENTH), NEAR, Verdict.INCONCLUSIVE),
         ({"kind": "not_worse", "first": "b", "second": "a", "margin": TENTH}, NEAR, Verdict.DIRECTION_REPLICATED),
         ({"kind": "not_worse", "first": "b", "second": "a", "margin": TENTH}, FAR, Verdict.REVERSED),
         ({"kind": "equal", "first": "a", "second": "b", "margin": TENTH}, NEAR, Verdict.EQUIVALENT),

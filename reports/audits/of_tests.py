@@ -55,7 +55,7 @@ def printed_tests(audit: PrintedTests, published: Published) -> Finding:
     """The printed tests of one table beside the same tests computed again.
 
         own:    t = (ā - b̄) / √(s_a²/n_a + s_b²/n_b),  df = min(n_a, n_b) - 1      (Bluman 2009)
-        pooled: the same t where n_a = n_b, with df = n_a + n_b - 2                (Student 1908)
+        pooled: the same t where n_a = n_b, with df = n_a + n_b - 2                 (Fisher 1925)
         Welch:  the same t with Satterthwaite's df                                 (Welch 1947)
 
     Holm (1979) adjusts the paper's own p: over the table, over the tests of the same two methods, over the family.

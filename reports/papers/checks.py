@@ -44,6 +44,8 @@ class Margin(Strict):
             raise ValueError("a margin has either a value, or a fraction with upper and lower")
         if self.value is None and any(part is None for part in parts):
             raise ValueError("a margin that is a fraction needs upper and lower, between which it is taken")
+        if self.value is None and self.upper == self.lower:
+            raise ValueError(f"upper and lower of a margin are both {self.upper}; there is nothing between them")
         return self
 
 
@@ -90,7 +92,7 @@ class Check(Strict):
 
 
 class Ordering(Check):
-    """`first` is better than `second` in every cell; with a margin, equality can be shown as well.
+    """`first` is better than `second` in every cell. With a margin, the reason says where neither is better.
 
     statistic: what of the seeds is compared: their `mean`; their `ratio`, as a logarithm, of sizes that differ by
                factors from one seed to the next; or their `spread`, the mean distance from their median (Brown &
@@ -144,6 +146,7 @@ class AgainstPrinted(Check):
     printed_seeds:  training seeds behind a printed mean; None where nothing was trained or it is not known.
     reading:        what stands for the paper's own uncertainty, as in a comparison.
     same_tasks:     the printed number was measured on our meta-test tasks, so that their luck is in both.
+    printed_tasks:  test tasks behind a printed mean; None where it is not known: as many as ours are assumed.
     """
 
     kind: Literal["printed"]
@@ -156,6 +159,7 @@ class AgainstPrinted(Check):
     printed_seeds: int | None = Field(default=None, gt=0)
     reading: Reading = "our_spread"
     same_tasks: bool = False
+    printed_tasks: int | None = Field(default=None, gt=1)
 
     @model_validator(mode="after")
     def _margin_where_equal(self) -> AgainstPrinted:
@@ -206,10 +210,11 @@ class SingleSeeds(Check):
 
 
 class Headroom(Check):
-    """What is printed for a method is possible: no more than the best that any method could reach, in every cell.
+    """A printed number is possible: below the best that any method could reach on average, in every cell.
 
-    first:  whose runs know the tasks. bound: the column with the best possible value, in the units of `column`.
-    table, printed, over: printed method, and the printed method that it is said to exceed.
+    first:  whose runs know the tasks and how far single tasks scatter. bound: the column with the best possible value,
+    in the units of `column`, which is exact. table, printed: the printed method.
+    printed_seeds, printed_tasks: behind a printed mean; its interval is read as Student's over its seeds.
     """
 
     kind: Literal["headroom"]
@@ -217,7 +222,8 @@ class Headroom(Check):
     bound: str
     table: str
     printed: str
-    over: str
+    printed_seeds: int = Field(gt=1)
+    printed_tasks: int = Field(gt=1)
 
 
 class Identity(Strict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +70,14 @@ def _report_all(options: argparse.Namespace) -> int:
         raise UserError(f"{tracking_uri(options)} holds no run of any study that could be shown; {sections[0].problem}")
     stem = "report" if given in (None, "paper") else f"report_{given}"
     _write(options, sections, "What replicates, and what does not", stem, given if given == "smoke" else None, None)
-    broken = [one for one in sections if one.error and not isinstance(one.error, NothingRecorded)]
-    for one in broken:
-        print(f"metarepro: error: {one.info.name} ({one.info.scale}) is left out: {one.problem}", file=sys.stderr)
-    return 2 if broken else 0
+    return _told([one for one in sections if one.error and not isinstance(one.error, NothingRecorded)])
+
+
+def _told(refused: list[Any]) -> int:
+    """The exit code, and a line for every study whose records were refused."""
+    for one in refused:
+        say(f"metarepro: error: {one.info.name} ({one.info.scale}) is left out: {one.problem}")
+    return 2 if refused else 0
 
 
 def _write(
@@ -132,11 +135,12 @@ def _compare(options: argparse.Namespace) -> int:
         if not Path(folder).is_dir():
             raise UserError(f"--compare: {folder} is not a folder; expected a results folder, such as results")
     say("reading the records ...")
-    pairs = []
+    pairs, refused = [], []
     for study, theirs in studies_of(options):
         sides = [as_recorded(study, argparse.Namespace(**vars(theirs) | {"results": folder})) for folder in folders]
         if all(isinstance(one.error, NothingRecorded) for one in sides):
             continue
+        refused += [one for one in sides if one.error and not isinstance(one.error, NothingRecorded)]
         verdicts = [_verdicts([one], study.scale, [study.file.study]).judgements for one in sides]
         made = [Side(one.records, said, one.problem) for one, said in zip(sides, verdicts, strict=True)]
         pairs.append(StudyPair(info_of(study, theirs), *made))
@@ -146,7 +150,7 @@ def _compare(options: argparse.Namespace) -> int:
     names = (folders[0], folders[1])
     page = build(pairs, names, Path(options.results) / "reports", command=command_line())
     print(f"page:    {page}\ntables: {page.with_suffix('')}")
-    return 0
+    return _told(refused)
 
 
 def _verdicts(sections: list[Any], scale: str | None, names: list[str] | None, results: str = "") -> Any:

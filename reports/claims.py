@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
+from reports.beside_print import Printed, against, ours_text, rounding, uncertainty
 from reports.decisions import OUTCOMES, Cell, Draft
 from reports.estimates import from_components, of_mean
-from reports.number_verdicts import Printed, against, ours_text, rounding, uncertainty
 from reports.papers.checks import (
     AgainstPrinted,
     AtMost,

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from reports.beside_print import margin_of, ours_text
 from reports.decisions import Cell
 from reports.estimates import Estimate, of_mean, paired, welch, welch_from_summaries
-from reports.number_verdicts import margin_of, ours_text
 from reports.papers.checks import Check, Claim, Side
 from reports.papers.printed import ResultsTable, Scalar
 from reports.papers.published import Published

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from scipy import stats
 
 from reports import claims, number_verdicts
+from reports.beside_print import Printed, against
 from reports.decisions import OUTCOMES, decide
-from reports.number_verdicts import Printed, against
 from reports.papers.printed import ResultRow
 from reports.study_info import SettingInfo
 from reports.verdicts import Outcome, Verdict

@@ -115,7 +115,7 @@ def require_known_names(published: Any) -> None:
     for one in (*published.comparisons, *published.grid_comparisons):
         columns = one.methods.values()
         labels = [label for column in columns for label in (column.labels if hasattr(column, "labels") else column)]
-        _require(f"comparison {one.id}", one.study, "paper", "method", labels, lambda file: file.methods)
+        _require(f"comparison {one.id}", one.study, None, "method", labels, lambda file: file.methods)
 
 
 def _require_claim(name: str, check: Any) -> None:
@@ -129,13 +129,13 @@ def _require_claim(name: str, check: Any) -> None:
         _require(place, side.study or check.study, scale, "method", [side.method], lambda file: file.methods)
 
 
-def _require(place: str, study: str, scale: str, kind: str, names: list[str], known_of: Any) -> None:
+def _require(place: str, study: str, scale: str | None, kind: str, names: list[str], known_of: Any) -> None:
+    """scale: None where it does not matter: the study's first."""
     known_studies = study_files(SUITES_FOLDER)
     if study not in known_studies:
         raise UserError(f"{place}: there is no study {study!r}{nearest(study, known_studies)}")
     scales = scales_of(known_studies[study])
-    if scale not in scales:
-        scale = scales[0] if place.startswith("comparison") else scale
+    scale = scale or scales[0]
     if scale not in scales:
         raise UserError(f"{place}: study {study} has no scale {scale!r}{nearest(scale, scales)}")
     known = known_of(study_at(known_studies[study], scale).file)

@@ -53,6 +53,11 @@ class Printed:
     other_tasks: bool = False
 
     @property
+    def rounding(self) -> tuple[float, float]:
+        """The variance of what its last digit leaves open, and its degrees of freedom."""
+        return (2 * self.half_unit) ** 2 / 12, float("inf")
+
+    @property
     def mean(self) -> float:
         assert self.row.mean is not None
         return self.row.mean
@@ -92,8 +97,7 @@ def margin_of(margin: Margin | None, table: ResultsTable, setting: Mapping[str, 
 
 def half_unit(table: ResultsTable) -> float:
     """Half of the last printed decimal."""
-    digits = max((len(repr(row.mean).partition(".")[2]) for row in table.rows if row.mean is not None), default=0)
-    return 0.5 * 10.0**-digits
+    return 0.5 * 10.0 ** -(table.decimals or 0)
 
 
 def rounding(table: ResultsTable, row: ResultRow) -> float:
@@ -123,7 +127,7 @@ def against(ours: pd.DataFrame, printed: Printed, reading: Reading) -> Cell | st
     theirs = _theirs(printed, reading, variance, n)
     if isinstance(theirs, str):
         return theirs
-    luck = [((2 * printed.half_unit) ** 2 / 12, float("inf"))]
+    luck = [printed.rounding]
     if printed.other_tasks and tasks > 1:
         luck.append((sigma**2 * (1 / tasks + (1 / printed.tasks if printed.tasks else 0.0)), tasks - 1))
     seeds = [*own, *theirs]
@@ -146,7 +150,7 @@ def uncertainty(printed: Printed, reading: Reading, sigma: float, tasks: int) ->
     theirs = _theirs(printed, reading, 0.0, 0)
     if isinstance(theirs, str):
         raise ValueError(theirs)
-    return [*theirs, (sigma**2 / tasks, tasks - 1.0), ((2 * printed.half_unit) ** 2 / 12, float("inf"))]
+    return [*theirs, (sigma**2 / tasks, tasks - 1.0), printed.rounding]
 
 
 def _theirs(printed: Printed, reading: Reading, variance: float, n: int) -> list[tuple[float, float]] | str:

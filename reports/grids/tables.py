@@ -53,8 +53,8 @@ class Grid:
     @property
     def printed_digits(self) -> int:
         """Decimals of the printed numbers: the most that any of them has."""
-        means = [row.mean for row in self.printed.rows if row.mean is not None] if self.printed else []
-        return max((len(repr(mean).partition(".")[2]) for mean in means), default=self.digits)
+        printed = self.printed.decimals if self.printed else None
+        return self.digits if printed is None else printed
 
     def factor(self, setting: str) -> float:
         """What a mean return per episode is multiplied by to be in the units of the table, other than fractions."""

@@ -130,6 +130,12 @@ class ResultsTable(_Table):
             if (value is not None) != (kind == self.uncertainty) and not absent:
                 raise ValueError(f"{name}: the table says uncertainty: {self.uncertainty}, the row disagrees on {kind}")
 
+    @property
+    def decimals(self) -> int | None:
+        """Decimals of the printed means: the most that any of them has; None where all are dashes."""
+        means = [row.mean for row in self.rows if row.mean is not None]
+        return max((len(repr(mean).partition(".")[2]) for mean in means), default=None)
+
     def origin(self, method: str) -> Origin:
         """Whether the paper measured this column itself or quotes it."""
         return self.column_origin.get(method, "own")

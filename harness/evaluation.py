@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from harness.api import Algorithm, Params, Settings, Suite, Tasks
-from harness.rollout import simulate
-from harness.spec import Evaluation
+from harness.api import Algorithm, Params, Settings, Suite, Tasks, Trajectories
+from harness.errors import UserError
+from harness.rollout import rollout, simulate
+from harness.spec import Evaluation, ModelChoice
 from harness.streams import stream
 
 
@@ -22,6 +25,7 @@ class Measurement(NamedTuple):
     Shapes:
         returns: [updates + 1, tasks, episodes], undiscounted return after 0, 1, ... updates
         lengths: [updates + 1, tasks, episodes], steps per episode
+        counted: [updates + 1, tasks, episodes] bool; False for padding where tasks have different numbers of episodes
         measures: what the suite measures beyond the return, {name: [updates + 1, tasks]}
         paths: where the agent was in the first :data:`DRAWN_TASKS` tasks and :data:`DRAWN_EPISODES` episodes,
             [updates + 1, tasks, episodes, horizon + 1, 2]; None where it does not move in a plane
@@ -30,6 +34,7 @@ class Measurement(NamedTuple):
     protocol: str
     returns: Tensor
     lengths: Tensor
+    counted: Tensor
     measures: dict[str, Tensor]
     paths: Tensor | None
 
@@ -39,15 +44,22 @@ DRAWN_TASKS, DRAWN_EPISODES = 4, 5
 
 
 def evaluate(
-    suite: Suite, algorithm: Algorithm, params: Params, evaluation: Evaluation, rules: dict[str, type[Settings]]
+    suite: Suite,
+    algorithm: Algorithm,
+    models: Mapping[ModelChoice, Params],
+    evaluation: Evaluation,
+    rules: dict[str, type[Settings]],
 ) -> list[Measurement]:
     """Measure every protocol of ``evaluation`` on the same tasks with the same noise.
 
     The random numbers depend on ``evaluation.seed`` only: every method and every training seed meets the same tasks
-    and, update by update, the same action noise.
+    and, update by update, the same action noise. ``models``: the meta-parameters that a protocol may ask for.
     """
     tasks = meta_test_tasks(suite, evaluation)
-    return [_measure(suite, algorithm, params, tasks, evaluation, name, rules) for name in sorted(evaluation.protocols)]
+    return [
+        _measure(suite, algorithm, models[protocol.model], tasks, evaluation, name, rules)
+        for name, protocol in sorted(evaluation.protocols.items())
+    ]
 
 
 def meta_test_tasks(suite: Suite, evaluation: Evaluation) -> Tasks:
@@ -66,20 +78,14 @@ def _measure(
 ) -> Measurement:
     protocol = evaluation.protocols[name]
     rule = algorithm.rule(rules[protocol.rule].model_validate(protocol.settings))
-    count, episodes = evaluation.meta_test_tasks, evaluation.episodes_per_task
-    noise_rng = stream(evaluation.seed, "meta_test_policy")
-    environment_rng = stream(evaluation.seed, "meta_test_environment")
-    current = {key: tensor.expand(count, *tensor.shape).clone() for key, tensor in params.items()}
-    moments, memory = rule.init(current), None
+    current = {key: tensor.expand(evaluation.meta_test_tasks, *tensor.shape).clone() for key, tensor in params.items()}
+    moments = rule.init(current)
+    collect = (_Episodes if protocol.steps_per_task is None else _Steps)(suite, algorithm, tasks, evaluation, name)
     slots: Params = {}
-    returns, lengths, measured, paths = [], [], [], []
+    experienced, paths, measured = [], [], []
     for update in range(protocol.updates + 1):
-        noise = algorithm.policy.draw_noise(noise_rng, 1 if evaluation.shared_noise else count, episodes, suite.horizon)
-        trajectories, memory = simulate(
-            suite, algorithm.policy, current, tasks, episodes, environment_rng, noise, memory
-        )
-        returns.append(trajectories.episode_returns())
-        lengths.append(trajectories.lengths())
+        trajectories = collect(current, update)
+        experienced.append((trajectories.episode_returns(), trajectories.lengths(), trajectories.valid[..., 0]))
         measured.append(suite.measures(tasks, trajectories))
         if (positions := suite.paths(trajectories)) is not None:
             paths.append(positions[:DRAWN_TASKS, :DRAWN_EPISODES])
@@ -88,4 +94,71 @@ def _measure(
             current, moments = rule.update(current, moments, samples)
     measures = {key: torch.stack([step[key] for step in measured]) for key in measured[0]}
     drawn = torch.stack(paths) if paths else None
-    return Measurement(name, torch.stack(returns), torch.stack(lengths), measures, drawn)
+    returns, lengths, counted = (_stacked(of_updates) for of_updates in zip(*experienced, strict=True))
+    return Measurement(name, returns, lengths, counted, measures, drawn)
+
+
+def _stacked(of_updates: tuple[Tensor, ...]) -> Tensor:
+    """[tasks, episodes] of every update as one tensor, padded with zeros to the largest number of episodes."""
+    most = max(tensor.shape[1] for tensor in of_updates)
+    return torch.stack([torch.nn.functional.pad(tensor, (0, most - tensor.shape[1])) for tensor in of_updates])
+
+
+class _Episodes:
+    """Data of an update: a fixed number of episodes of every task."""
+
+    def __init__(self, suite: Suite, algorithm: Algorithm, tasks: Tasks, evaluation: Evaluation, name: str) -> None:
+        self._suite, self._policy, self._tasks, self._evaluation = suite, algorithm.policy, tasks, evaluation
+        self._noise_rng = stream(evaluation.seed, "meta_test_policy")
+        self._environment_rng = stream(evaluation.seed, "meta_test_environment")
+        self._memory: Any = None
+
+    def __call__(self, params: Params, update: int) -> Trajectories:
+        evaluation, episodes = self._evaluation, self._evaluation.episodes_per_task
+        noise = self._policy.draw_noise(self._noise_rng, _noise_tasks(evaluation), episodes, self._suite.horizon)
+        trajectories, self._memory = simulate(
+            self._suite, self._policy, params, self._tasks, episodes, self._environment_rng, noise, self._memory
+        )
+        return trajectories
+
+
+class _Steps:
+    """Data of an update: of every task, episodes until it has so many steps; the last one is finished.
+
+    Episodes come in rounds of as many as would do if none ended early. Every round has streams of its own, so that
+    update and round have the same noise whatever happened before. Episodes of a task that has enough are marked as
+    wholly invalid, and what no task needs is cut.
+    """
+
+    def __init__(self, suite: Suite, algorithm: Algorithm, tasks: Tasks, evaluation: Evaluation, name: str) -> None:
+        self._suite, self._policy, self._tasks, self._evaluation = suite, algorithm.policy, tasks, evaluation
+        self._name, self._steps = name, evaluation.protocols[name].steps_per_task or 0
+        if self._policy.sequential:
+            raise UserError(f"protocol {name}: a learner that remembers counts episodes; steps_per_task is not for it")
+
+    def __call__(self, params: Params, update: int) -> Trajectories:
+        rounds: list[Trajectories] = []
+        missing = True
+        while missing:
+            rounds.append(self._round(params, update, len(rounds)))
+            collected = torch.cat([one.lengths() for one in rounds], dim=1).sum(1)
+            missing = bool((collected < self._steps).any())
+        found = Trajectories(*(torch.cat(parts, dim=1) for parts in zip(*rounds, strict=True)))
+        lengths = found.lengths()
+        wanted = lengths.cumsum(1) - lengths < self._steps
+        most = int(wanted.sum(1).max())
+        found = Trajectories(*(tensor[:, :most] for tensor in found))
+        idle = ~wanted[:, :most, None]
+        return found._replace(rewards=found.rewards.masked_fill(idle, 0.0), valid=found.valid & ~idle)
+
+    def _round(self, params: Params, update: int, index: int) -> Trajectories:
+        evaluation, horizon = self._evaluation, self._suite.horizon
+        episodes = math.ceil(self._steps / horizon)
+        streams = [stream(evaluation.seed, f"meta_test_{of}/{update}/{index}") for of in ("policy", "environment")]
+        noise = self._policy.draw_noise(streams[0], _noise_tasks(evaluation), episodes, horizon)
+        return rollout(self._suite, self._policy, params, self._tasks, episodes, streams[1], noise)
+
+
+def _noise_tasks(evaluation: Evaluation) -> int:
+    """Tasks axis of the action noise."""
+    return 1 if evaluation.shared_noise else evaluation.meta_test_tasks

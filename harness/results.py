@@ -54,6 +54,22 @@ class RunDirectory:
         self.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / ".lock", timeout=patience_s)
 
+    def announce_training(self, spec: RunSpec) -> None:
+        """Say that this run's newest checkpoint is a whole training, which runs with other meta-tests may share."""
+        write_atomic(self._trainings(spec) / self.folder.name, b"")
+
+    def twin(self, spec: RunSpec) -> RunDirectory | None:
+        """Another run with the same training, whole and still there; None if there is none."""
+        for path in sorted(self._trainings(spec).glob("*")):
+            other = RunDirectory(self.folder.parent / path.name)
+            newest = f"{spec.budget.meta_iterations:08d}.json"
+            if other.folder != self.folder and (other.checkpoints / newest).is_file():
+                return other
+        return None
+
+    def _trainings(self, spec: RunSpec) -> Path:
+        return self.folder.parent.parent / "trainings" / spec.training_id
+
     def begin(self, spec: RunSpec) -> None:
         """Record the spec and forget an earlier failure."""
         write_json(self.spec, json.loads(spec.canonical_json()))
@@ -134,14 +150,28 @@ def returns_table(measurements: list[Measurement]) -> pyarrow.Table:
     """
     rows = []
     for measurement in measurements:
-        returns, lengths = measurement.returns.double(), measurement.lengths.double()
-        means, spread = returns.mean(-1), returns.std(-1, correction=1 if returns.shape[-1] > 1 else 0)
-        columns = (means, spread, lengths.mean(-1))
-        for step in range(returns.shape[0]):
-            for task in range(returns.shape[1]):
+        episodes = measurement.counted.sum(-1)
+        means, spread = _over_episodes(measurement.returns, measurement.counted)
+        columns = (means, spread, _over_episodes(measurement.lengths, measurement.counted)[0])
+        for step in range(means.shape[0]):
+            for task in range(means.shape[1]):
                 numbers = (float(column[step, task]) for column in columns)
-                rows.append((measurement.protocol, step, task, returns.shape[2], *numbers))
+                rows.append((measurement.protocol, step, task, int(episodes[step, task]), *numbers))
     return _table(RETURNS_SCHEMA, rows)
+
+
+def _over_episodes(values: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and sample SD in float64 over the episodes that count; [updates + 1, tasks, episodes] -> [..., tasks].
+
+    One episode has an SD of 0.
+    """
+    values, correction = values.double(), 1 if values.shape[-1] > 1 else 0
+    if bool(counted.all()):
+        return values.mean(-1), values.std(-1, correction=correction)
+    count = counted.sum(-1)
+    mean = (values * counted).sum(-1) / count
+    squares = ((values - mean.unsqueeze(-1)).square() * counted).sum(-1)
+    return mean, (squares / (count - 1).clamp(min=1)).sqrt()
 
 
 RETURNS_SCHEMA = {

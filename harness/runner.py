@@ -26,7 +26,7 @@ from harness.results import (
     returns_table,
 )
 from harness.rollout import rollout
-from harness.spec import RunSpec
+from harness.spec import ModelChoice, RunSpec
 from harness.streams import Streams
 
 EXPLODED = 1e12
@@ -64,6 +64,12 @@ class Training:
     iteration: int = 0
     curves: dict[str, list[float]] = field(default_factory=dict)
     environment_steps: int = 0
+    best: Params = field(default_factory=dict)
+    """The meta-parameters whose adapted policies had the highest mean return so far; empty before the first."""
+
+    def models(self) -> dict[ModelChoice, Params]:
+        """What a meta-test may ask for; without any meta-iteration both are the initial parameters."""
+        return {"last": self.state.params, "best": self.best or self.state.params}
 
     def groups(self) -> Groups:
         """As named tensors."""
@@ -71,6 +77,7 @@ class Training:
             "params": self.state.params,
             "optimiser": self.state.optimiser,
             "slots": self.state.slots,
+            "best": self.best,
             "streams": self.streams.state(),
             "curves": {name: torch.tensor(values, dtype=torch.float64) for name, values in self.curves.items()},
         }
@@ -78,6 +85,7 @@ class Training:
     def restore(self, groups: Groups, info: dict[str, Any]) -> None:
         """From a checkpoint."""
         self.state = State(groups["params"], groups["optimiser"], groups["slots"])
+        self.best = groups["best"]
         self.streams.restore(groups["streams"])
         self.iteration = info["iteration"]
         self.environment_steps = info["environment_steps"]
@@ -137,21 +145,27 @@ def meta_train(
     on_iteration: OnIteration,
     warn: Callable[[str], None],
     clock: Clock,
+    twin: RunDirectory | None,
 ) -> None:
     """Carry ``training`` from the newest checkpoint, or from the start, to the end of the budget.
 
+    A ``twin`` is a run that has made the same training to its end: it is taken over, and its time does not count.
     ``on_iteration(iteration, metrics)`` is called after each meta-iteration, and first, after a resume, for those that
     the checkpoint remembers. Raises :class:`Diverged`.
     """
-    if (found := newest_checkpoint(directory.checkpoints, warn)) is not None:
+    if (found := _newest(directory, warn)) is not None:
         training.restore(*found)
         clock.seconds.update(found[1]["seconds"])
+    elif twin is not None and (found := _newest(twin, warn)) is not None:
+        training.restore(*found)
     for iteration in range(training.iteration):
         on_iteration(iteration, {name: values[iteration] for name, values in training.curves.items()})
     last = spec.budget.meta_iterations
     while training.iteration < last:
         state, metrics = meta_iteration(suite, algorithm, spec, training, clock)
         _refuse_divergence(training.iteration, state, metrics)
+        if metrics["post_update_return"] > max(training.curves.get("post_update_return", []), default=-math.inf):
+            training.best = training.state.params
         training.state = state
         for name, value in metrics.items():
             training.curves.setdefault(name, []).append(value)
@@ -161,6 +175,14 @@ def meta_train(
         if training.iteration % checkpoint_every == 0 and training.iteration < last:
             _checkpoint(directory, training, clock)
     _checkpoint(directory, training, clock)
+
+
+def _newest(directory: RunDirectory, warn: Callable[[str], None]) -> tuple[Groups, dict[str, Any]] | None:
+    found = newest_checkpoint(directory.checkpoints, warn)
+    if found is not None and "best" not in found[0]:
+        warn(f"{directory.checkpoints}: checkpoints of a release that kept no best model; going back to the start")
+        return None
+    return found
 
 
 def _checkpoint(directory: RunDirectory, training: Training, clock: Clock) -> None:
@@ -200,11 +222,12 @@ def run(
     directory.begin(spec)
     streams = Streams(spec.seed)
     training = Training(algorithm.init(streams["init"]), streams)
-    status, reason = "done", ""
+    status, reason, twin = "done", "", directory.twin(spec)
     try:
-        meta_train(suite, algorithm, spec, training, directory, checkpoint_every, on_iteration, warn, clock)
+        meta_train(suite, algorithm, spec, training, directory, checkpoint_every, on_iteration, warn, clock, twin)
+        directory.announce_training(spec)
         with clock.phase("meta_test"):
-            measurements = evaluate(suite, algorithm, training.state.params, spec.evaluation, rules)
+            measurements = evaluate(suite, algorithm, training.models(), spec.evaluation, rules)
         if any(not torch.isfinite(measurement.returns).all() for measurement in measurements):
             raise Diverged("a meta-test return is not finite")
         directory.write_table(directory.returns, returns_table(measurements))
@@ -226,6 +249,7 @@ def run(
         "seconds": {name: round(seconds, 3) for name, seconds in sorted(clock.seconds.items())},
         "environment_steps": training.environment_steps,
         "threads": spec.budget.threads,
+        **({"training_of": twin.folder.name} if twin is not None else {}),
     }
     write_json(directory.manifest, manifest)
     directory.finish(status)

@@ -30,10 +30,12 @@ class Component(Settings):
     @model_serializer(mode="wrap")
     def _as_before_where_it_is_ours(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # The canonical JSON of what has no origin must stay what it was: run_ids hash it.
-        data: dict[str, Any] = handler(self)
-        if self.origin is None:
-            data.pop("origin", None)
-        return data
+        return _without_defaults(handler(self), {"origin": None})
+
+
+def _without_defaults(data: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The data without the keys that say what goes without saying."""
+    return {key: value for key, value in data.items() if key not in defaults or value != defaults[key]}
 
 
 class Budget(Settings):
@@ -46,12 +48,25 @@ class Budget(Settings):
     """Intra-operation threads: they can change the last bit of a sum, so they are part of the spec."""
 
 
+ModelChoice = Literal["last", "best"]
+"""Which of the meta-parameters of a training are tested: those it ended with, or those whose adapted policies had the
+highest mean return in training (the first of equals)."""
+
+
 class Protocol(Settings):
-    """One way of adapting to the meta-test tasks: which rule, and how many updates."""
+    """One way of adapting to the meta-test tasks: which model, which rule, how many updates, on how much data."""
 
     rule: str
     updates: Annotated[int, Field(ge=0)]
     settings: dict[str, Any]
+    steps_per_task: Count | None = None
+    """Environment steps per update instead of a number of episodes: episodes that end early are replaced."""
+    model: ModelChoice = "last"
+
+    @model_serializer(mode="wrap")
+    def _as_before_where_it_is_usual(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # As for Component: run_ids hash the canonical JSON of protocols that know neither key.
+        return _without_defaults(handler(self), {"steps_per_task": None, "model": "last"})
 
 
 class Evaluation(Settings):
@@ -83,6 +98,12 @@ class RunSpec(Settings):
     def run_id(self) -> str:
         """16 hex digits of the SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
+
+    @property
+    def training_id(self) -> str:
+        """The same of all that decides the training: runs that differ in their meta-test only share it."""
+        decides = {key: value for key, value in json.loads(self.canonical_json()).items() if key != "evaluation"}
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class SourceFile(Settings):

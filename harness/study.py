@@ -149,7 +149,7 @@ class _Cell:
         if lacking := sorted(algorithm.requires - suite.provides):
             where = self._where((*method, "algorithm"))
             raise UserError(f"{where}: algorithm {algorithm.name!r} needs {lacking[0]}, suite {suite.name!r} has none")
-        protocols = {name: self._protocol(name, protocol) for name, protocol in file.evaluation.protocols.items()}
+        protocols = {name: self._protocol(name, file.evaluation.protocols[name]) for name in self._protocols_of(label)}
         evaluation = Evaluation(**file.evaluation.model_dump(exclude={"protocols"}), protocols=protocols)
         rounds = max(protocol.updates for protocol in protocols.values()) + 1
         context = {
@@ -168,6 +168,14 @@ class _Cell:
             budget=budget,
             evaluation=evaluation,
         )
+
+    def _protocols_of(self, label: str) -> list[str]:
+        known, asked = self.file.evaluation.protocols, self.file.methods[label].protocols
+        for index, name in enumerate(asked or []):
+            if name not in known:
+                where = self._where(("methods", label, "protocols", index))
+                raise UserError(f"{where}: methods.{label}.protocols: unknown protocol {name!r}{nearest(name, known)}")
+        return list(known if asked is None else dict.fromkeys(asked))
 
     def _shared_hyperparameters(self, algorithm: Declaration) -> dict[str, Any]:
         """The study's hyperparameters, of which a method takes those that it has; every key must be some method's."""
@@ -209,7 +217,8 @@ class _Cell:
             )
         layers = [Layer((*location, "settings"), entry.settings)]
         settings = self._layered(self._registries.rules[entry.rule], layers, {"updates": entry.updates})
-        return Protocol(rule=entry.rule, updates=entry.updates, settings=settings.model_dump(mode="json"))
+        data = entry.model_dump(exclude={"description", "settings"})
+        return Protocol(**data, settings=settings.model_dump(mode="json"))
 
     def _layered(self, schema: type[BaseModel], layers: list[Layer], context: dict[str, Any] | None = None) -> Any:
         """Merge blocks from the general to the particular; an error points at the block that brought the value.

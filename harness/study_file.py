@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from harness.api import Settings
-from harness.spec import Budget, Count, Name
+from harness.spec import Budget, Count, ModelChoice, Name
 
 
 def _seed_text(value: Any) -> str:
@@ -30,6 +30,8 @@ class MethodEntry(Settings):
     settings: dict[str, Any] = Field(default_factory=dict)
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     budget: dict[str, Any] = Field(default_factory=dict)
+    protocols: Annotated[list[Name], Field(min_length=1)] | None = None
+    """Those of the study's meta-test protocols that this method is measured under; None for all."""
     seeds: SeedText | None = None
     """The method's own seeds, whatever the study's are: one is enough for a method without anything to train."""
 
@@ -41,6 +43,9 @@ class ProtocolEntry(Settings):
     updates: Annotated[int, Field(ge=0)]
     description: str = ""
     settings: dict[str, Any] = Field(default_factory=dict)
+    steps_per_task: Count | None = None
+    """Collect episodes until a task has this many steps, instead of ``episodes_per_task`` episodes of any length."""
+    model: ModelChoice = "last"
 
 
 class EvaluationEntry(Settings):

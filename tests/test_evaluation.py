@@ -25,7 +25,7 @@ def measure(suite, learner, params, protocols, shared_noise=False) -> dict[str, 
         {"seed": SEED, "meta_test_tasks": TASKS, "episodes_per_task": EPISODES, "shared_noise": shared_noise}
         | {"protocols": protocols}
     )
-    return {found.protocol: found for found in evaluate(suite, learner, params, evaluation, RULES)}
+    return {found.protocol: found for found in evaluate(suite, learner, {"last": params}, evaluation, RULES)}
 
 
 def same(one, other):

@@ -60,7 +60,7 @@ def scores(learner, params) -> list[float]:
     tasks = learner.suite.meta_test_tasks(evaluation.meta_test_tasks, stream(evaluation.seed, "meta_test_tasks"))
     optimum = float(learner.suite.references(tasks, 1)["optimal_return"].mean())
     still = -learner.suite.horizon * float(torch.linalg.vector_norm(tasks["goal"], dim=-1).mean())
-    (measured,) = evaluate(learner.suite, learner, params, evaluation, RULES)
+    (measured,) = evaluate(learner.suite, learner, {"last": params}, evaluation, RULES)
     return [(value - still) / (optimum - still) for value in measured.returns.mean((1, 2)).tolist()]
 
 

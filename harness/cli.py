@@ -25,6 +25,7 @@ from harness.plan import Plan
 from harness.report_commands import print_verdicts, report_on_study, write_report
 from harness.study import Study, scales_of, study_files
 from harness.tracking import set_mlflow_environment
+from harness.tuning_commands import start_dashboard, tune
 from harness.worker import Job, Outcome, Report, work
 
 
@@ -133,6 +134,8 @@ def _parser() -> argparse.ArgumentParser:
         "status": show_status,
         "list": list_studies,
         "estimators": audit_estimators,
+        "tune": lambda options: tune(options, execute),
+        "tune-ui": start_dashboard,
         "ui": start_ui,
     }
     return command_parser(handlers)

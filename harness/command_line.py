@@ -69,6 +69,26 @@ def command_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     text = "measure meta-gradient estimators against the exact meta-gradient"
     audit = add("estimators", text, "--scale smoke", "--scale", "--results")
     audit.add_argument("--export", nargs="?", const="", metavar="FOLDER", help="write the evidence as well")
+    search = add("tune", "rerun a search for hyperparameters, write its page", "tuning_navigation --workers 2")
+    board = add("tune-ui", "open optuna-dashboard on 127.0.0.1", "tuning_navigation --port 8080")
+    for command in (search, board):
+        command.add_argument(
+            "tuning",
+            nargs="?",
+            default="tuning_navigation",
+            help="a tuning's name or file (default: tuning_navigation)",
+        )
+        command.add_argument("--scale", **shared["--scale"])
+        command.add_argument("--results", **shared["--results"])
+        command.add_argument(
+            "--storage", metavar="URL", help="database of the trials (default: a journal in --results)"
+        )
+    search.add_argument("--tracking-uri", **shared["--tracking-uri"])
+    search.add_argument(
+        "--workers", type=_positive, default=os.cpu_count() or 1, help="runs side by side (default: cores)"
+    )
+    search.add_argument("--export", nargs="?", const="", metavar="FOLDER", help="write the evidence as well")
+    board.add_argument("--port", type=_port, default=8080, help="port (default: 8080)")
     ui = add("ui", "open MLflow on 127.0.0.1", "--port 5000", "--results", "--tracking-uri")
     ui.add_argument("--port", type=_port, default=5000, help="port (default: 5000)")
     return parser

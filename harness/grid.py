@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from harness.engine import Execute, run_jobs
+from harness.engine import Execute, Pool
 from harness.files import require_writable
 from harness.plan import Plan, duration
 from harness.progress import GridProgress
@@ -79,8 +79,8 @@ def _run_open(
         for run in todo
     ]
     failed = 0
-    with GridProgress(todo, expected, console) as progress:
-        for outcome in run_jobs(jobs, workers, execute, progress.on_event):
+    with GridProgress(todo, expected, console) as progress, Pool(workers, execute) as pool:
+        for outcome in pool.run(jobs, progress.on_event):
             progress.on_outcome(outcome)
             failed += outcome.status == "failed"
     return failed

@@ -246,6 +246,11 @@ def read_study(path: Path, scale: str, registries: Registries) -> Study:
     Errors (:class:`UserError`, one line with file and line): not YAML, an unknown key, a wrong type, an impossible
     value, an unknown suite, algorithm, rule or scale, a circle of ``extends``.
     """
+    return Study(read_source(path), scale, registries)
+
+
+def read_source(path: Path) -> Source:
+    """A study file over what it extends, not checked yet."""
     source, folder, seen = read_yaml(path), path.parent, {path.resolve()}
     while "extends" in source.data:
         where, name = source.where(("extends",)), source.data.pop("extends")
@@ -263,7 +268,7 @@ def read_study(path: Path, scale: str, registries: Registries) -> Study:
             for key in OF_ONE_STUDY:
                 base.data.pop(key, None)
         source, folder = extend(base, source), parent.parent
-    return Study(source, scale, registries)
+    return source
 
 
 def scales_of(path: Path) -> list[str]:

@@ -75,7 +75,12 @@ def first_order(learner: Adapting, params: Params, data: MetaBatch) -> Params:
     ∇_θ L(θ_k) ≈ ∇_{θ_k} L(θ_k)          (Finn et al. 2017, section 5.2; the replication report, eq. 2.4)
     """
 
-    return mean_over_tasks(task_gradients(learner.outer_loss, data.adapted, data.post_update))
+    return mean_over_tasks(first_order_by_task(learner, params, data))
+
+
+def first_order_by_task(learner: Adapting, params: Params, data: MetaBatch) -> Params:
+    """The gradients that :func:`first_order` averages, [tasks, ...]."""
+    return task_gradients(learner.outer_loss, data.adapted, data.post_update)
 
 
 def elementwise(learner: Adapting, params: Params, data: MetaBatch) -> Params:

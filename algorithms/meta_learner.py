@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from copy import copy
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -15,10 +16,12 @@ from algorithms.outer_updates import bound_term
 from algorithms.policies import make_policy
 from algorithms.pre_update import PreUpdateTerm
 from algorithms.samples import Samples, blocks, condense, per_task
-from algorithms.settings import BaselineMethodSettings, GradientMethodSettings
+from algorithms.settings import ActorCriticMethodSettings, BaselineMethodSettings, GradientMethodSettings
 from algorithms.surrogates import Surrogate, score_function
 from algorithms.values import Value
 from harness.api import AdaptationRule, MetaBatch, Metrics, Settings, State, Suite, Trajectories
+
+Part = Literal["actor", "critic"]
 
 
 class OuterUpdate(Protocol):
@@ -56,7 +59,7 @@ class MetaLearner:
 
     def __init__(
         self,
-        settings: GradientMethodSettings | BaselineMethodSettings,
+        settings: GradientMethodSettings | ActorCriticMethodSettings | BaselineMethodSettings,
         suite: Suite,
         value: Value,
         outer: OuterUpdate,
@@ -67,6 +70,7 @@ class MetaLearner:
         self.value = value
         self.outer = outer
         self.objectives = objectives or Objectives()
+        self._part: Part | None = None
         reused = settings.adaptation_data == "reused"
         self.adaptation_rounds = min(settings.adaptation_steps, 1) if reused else settings.adaptation_steps
         self.steps_per_round = settings.adaptation_steps if reused else 1
@@ -126,8 +130,21 @@ class MetaLearner:
         return self._with_value(self.objectives.outer, params, samples)
 
     def _with_value(self, surrogate: Surrogate, params: Params, samples: Samples) -> Tensor:
-        actor, value = surrogate(self.log_prob(params, samples), samples), self.value.loss(params, samples)
+        value = None if self._part == "actor" else self.value.loss(params, samples)
+        if self._part == "critic":
+            assert value is not None
+            return value
+        actor = surrogate(self.log_prob(params, samples), samples)
         return actor if value is None else actor + value
+
+    def only(self, part: Part) -> MetaLearner:
+        """A view of this learner whose losses are those of one part, for parameters that hold this part alone.
+
+        Actor and critic share no parameter: each has the gradients that it has beside the other.
+        """
+        view = copy(self)
+        view._part = part
+        return view
 
     def adaptation(self, params: Params, samples: Samples) -> Params:
         """The inner steps θ' = θ - α ∇L(θ) on one round of samples, differentiable.

@@ -14,7 +14,7 @@ from algorithms.networks import Params
 from algorithms.optimisers import Adam, Sgd
 from algorithms.pre_update import BoundTerm
 from algorithms.samples import Samples, per_task
-from algorithms.settings import AdamSettings, TrustRegionMethodSettings
+from algorithms.settings import AdamSettings, TrustRegionSettings
 from algorithms.surrogates import likelihood_ratio, weighted_mean
 from algorithms.trust_region import trust_region_step
 from harness.api import MetaBatch, Metrics, State
@@ -39,7 +39,7 @@ class AdamUpdate:
         gradients = self.meta_gradient(learner, state.params, data)
         annealing = self._adam.annealing(int(state.optimiser["count"]))
         params, optimiser = self._adam.step(state.params, gradients, state.optimiser)
-        return params, optimiser, _norms(gradients) | {"outer_annealing": annealing}
+        return params, optimiser, gradient_norms(gradients) | {"outer_annealing": annealing}
 
 
 class SeveralSteps:
@@ -65,7 +65,7 @@ class SeveralSteps:
             by_task = second_order_by_task(learner, params, data, term)
             gradients = mean_over_tasks(by_task)
             if step == 0:
-                metrics |= _norms(gradients) | _spread(by_task, gradients)
+                metrics |= gradient_norms(gradients) | _spread(by_task, gradients)
             params, memory = self._optimiser.step(params, gradients, memory)
         memory, moved = _after(learner, state, params, memory, data)
         return params, memory, metrics | moved
@@ -99,7 +99,7 @@ class TrustRegionUpdate:
     learner's objective has beside the post-update loss is part of L; the constraint stays as it is.
     """
 
-    def __init__(self, settings: TrustRegionMethodSettings, through_adaptation: bool) -> None:
+    def __init__(self, settings: TrustRegionSettings, through_adaptation: bool) -> None:
         self._settings = settings
         self._through_adaptation = through_adaptation
 
@@ -125,7 +125,7 @@ class TrustRegionUpdate:
             "backtracks": float(report.backtracks),
         }
         memory, moved = _after(learner, state, params, {}, data)
-        return params, memory, _norms(gradient) | metrics | moved
+        return params, memory, gradient_norms(gradient) | metrics | moved
 
     @torch.no_grad()
     def _loss_and_kl(
@@ -147,7 +147,7 @@ class TrustRegionUpdate:
         return float(loss.mean()), float(weighted_mean(policy.kl(old, new), visits).mean())
 
 
-def _norms(gradients: Params) -> Metrics:
+def gradient_norms(gradients: Params) -> Metrics:
     """Length of the meta-gradient, for actor and critic apart."""
     norms = Metrics()
     for part in ("actor", "critic"):

@@ -16,6 +16,8 @@ Betas = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Fi
 Schedule = Literal["constant", "cosine"]
 SurrogateName = Literal["score_function", "lvc", "likelihood_ratio", "dice"]
 """Inner objectives; see :mod:`algorithms.surrogates`."""
+MetaGradientName = Literal["first_order", "second_order"]
+"""Whether the adaptation is differentiated through; see :mod:`algorithms.meta_gradients`."""
 BaselineName = Literal["linear_features", "linear_time", "none"]
 """What is subtracted from returns; see :class:`algorithms.values.LinearBaseline`."""
 CreditName = Literal["none", "paper", "derived", "released"]
@@ -121,8 +123,8 @@ class OuterAdamSettings(Settings):
         )
 
 
-class GradientMethodSettings(ActorSettings, AdvantageSettings, OuterAdamSettings):
-    """Actor and critic as separate networks, both meta-learned; names as in the report's Tables 3.2 and A.1."""
+class LearnedCriticSettings(ActorSettings, AdvantageSettings):
+    """Actor and critic as separate networks, both adapted and meta-learned."""
 
     critic_hidden_sizes: Sizes = (100, 100)
     bootstrap_timeouts: bool = True
@@ -137,13 +139,17 @@ class GradientMethodSettings(ActorSettings, AdvantageSettings, OuterAdamSettings
     actor_inner_lr: Rate
     critic_inner_lr: Rate
 
-    actor_outer_lr: PositiveRate
-    critic_outer_lr: PositiveRate
-
     @property
     def inner_rates(self) -> tuple[float, float]:
         """Inner learning rates of actor and critic."""
         return self.actor_inner_lr, self.critic_inner_lr
+
+
+class GradientMethodSettings(LearnedCriticSettings, OuterAdamSettings):
+    """The methods of the replication report; names as in its Tables 3.2 and A.1."""
+
+    actor_outer_lr: PositiveRate
+    critic_outer_lr: PositiveRate
 
     @property
     def adaptation_data(self) -> str:
@@ -153,6 +159,13 @@ class GradientMethodSettings(ActorSettings, AdvantageSettings, OuterAdamSettings
     def outer_adam(self) -> AdamSettings:
         """The outer optimiser's part of these settings."""
         return self.adam(self.actor_outer_lr, self.critic_outer_lr)
+
+
+class ActorCriticMethodSettings(LearnedCriticSettings):
+    """The same networks, where a study chooses on which data the adaptation steps are taken."""
+
+    adaptation_data: Literal["fresh", "reused"] = "fresh"
+    """Whether every adaptation step samples its own episodes, or all steps are epochs on the same ones."""
 
 
 class BaselineMethodSettings(ActorSettings, AdvantageSettings):
@@ -171,14 +184,18 @@ class BaselineMethodSettings(ActorSettings, AdvantageSettings):
         return self.inner_lr, self.inner_lr
 
 
-class TrustRegionMethodSettings(BaselineMethodSettings):
-    """TRPO outside (Schulman et al. 2015, appendix C); defaults as in the released code of Deleu et al."""
+class TrustRegionSettings(Settings):
+    """A step of TRPO (Schulman et al. 2015, appendix C); defaults as in the released code of Deleu et al."""
 
     max_kl: PositiveRate = 0.01
     cg_iterations: Annotated[int, Field(ge=1)] = 10
     cg_damping: Rate = 1e-5
     line_search_steps: Annotated[int, Field(ge=1)] = 15
     line_search_factor: Annotated[float, Field(gt=0, lt=1)] = 0.8
+
+
+class TrustRegionMethodSettings(TrustRegionSettings, BaselineMethodSettings):
+    """TRPO outside."""
 
 
 class ReptileSettings(BaselineMethodSettings, OuterAdamSettings):

@@ -95,6 +95,21 @@ def dice(log_prob: Tensor, samples: Samples, horizon: int) -> Tensor:
     return -weighted_mean((magic - before).flatten(1) * samples.advantages, samples.weights)
 
 
+def until_moved(log_prob: Tensor, samples: Samples, surrogate: Surrogate, target_kl: float) -> Tensor:
+    """A surrogate that pulls no more once the policy of a task has left the one that sampled.
+
+        L' = 1[mean_t (log π_old(a_t|s_t) - log π(a_t|s_t)) ≤ 1.5 target_kl] L
+        (early stopping of PPO in Spinning Up, Achiam 2018)
+
+    The gate counts as a constant. A policy that it has stopped does not move, and so stays stopped on this batch: what
+    ``break`` does in a loop over epochs. The estimate of the divergence is a mean over samples, and may be negative.
+    """
+    assert samples.old_log_prob is not None
+    apart = torch.where(samples.weights > 0.0, samples.old_log_prob - log_prob.detach(), 0.0)
+    near = weighted_mean(apart, samples.weights) <= 1.5 * target_kl
+    return near.to(log_prob.dtype) * surrogate(log_prob, samples)
+
+
 def ratio(log_prob: Tensor, samples: Samples) -> Tensor:
     """π(a_t|s_t) / π_old(a_t|s_t), at most exp(80), and 1 for slots that do not count; [tasks, slots].
 

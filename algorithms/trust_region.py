@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from algorithms.networks import Params
-from algorithms.settings import TrustRegionMethodSettings
+from algorithms.settings import TrustRegionSettings
 
 RESIDUAL = 1e-10
 """Conjugate gradient stops after an iteration that leaves a squared residual below this."""
@@ -34,7 +34,7 @@ def trust_region_step(
     gradient: Params,
     metric_product: Callable[[Params], Params],
     trial: Callable[[Params], tuple[float, float]],
-    settings: TrustRegionMethodSettings,
+    settings: TrustRegionSettings,
 ) -> tuple[Params, StepReport]:
     """One TRPO step down a loss (Schulman et al. 2015, appendix C).
 

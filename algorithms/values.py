@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from algorithms.advantages import generalised_advantages, standardise
 from algorithms.networks import Params, init_mlp, layers, observed
 from algorithms.samples import Samples, blocks, fill_unused_slots, flat_samples, sum_by_key
-from algorithms.settings import BaselineMethodSettings, BaselineName, GradientMethodSettings
+from algorithms.settings import BaselineMethodSettings, BaselineName, LearnedCriticSettings
 from algorithms.surrogates import squared_error
 from harness.api import Suite, Trajectories
 
@@ -33,7 +33,7 @@ class Value(Protocol):
 class Critic:
     """A state-value network under ``critic/``, meta-learned like the actor."""
 
-    def __init__(self, settings: GradientMethodSettings, suite: Suite) -> None:
+    def __init__(self, settings: LearnedCriticSettings, suite: Suite) -> None:
         self._settings = settings
         self._table = suite.observation_table
         self._sizes = (suite.observation_dim, *settings.critic_hidden_sizes, 1)

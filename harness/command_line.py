@@ -62,6 +62,8 @@ def command_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     verdicts.add_argument("--markdown", action="store_true", help="the counts as a table for a README")
     export = add("export", "write the evidence of a study as CSV", "navigation --seeds 0-19", *whole)
     export.add_argument("--to", help="folder (default: reports/evidence of the project, at paper scale)")
+    text = "take runs that the store lacks from other committed evidence that has them"
+    export.add_argument("--adopt", action="store_true", help=text)
     table = add("table", "print a study's headline table in Markdown", "navigation", "study", "--scale")
     table.add_argument("--evidence", help="evidence file (default: the committed one)")
     add("status", "list the runs of a study and their states", "navigation", *whole[:4])

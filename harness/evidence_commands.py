@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.composition import AUDIT, EVIDENCE_FOLDER, REGISTRIES, SUITES_FOLDER, command_line, read, study_of
+from harness.composition import AUDIT, EVIDENCE_FOLDER, REGISTRIES, SUITES_FOLDER, command_line, read, runs_of, study_of
 from harness.errors import UserError
 from harness.recorded import published_at, published_of, records_of, stem_of
-from harness.study import find_study
+from harness.study import Study, find_study
 
 ESTIMATOR_CLAIM = ("point_corners", "rothfuss2019_promp", "dice_std_over_lvc")
 """The printed statement that the estimator audit measures: suite, paper, id."""
@@ -27,11 +27,18 @@ def export_evidence(options: argparse.Namespace) -> int:
     target = Path(options.to or EVIDENCE_FOLDER) / f"{stem_of(study)}.csv"
     records = records_of(study, options)
     beside = figure_data(records, published_of(study), study.file.study)
-    written = write_evidence(records, target, command_line(), study.file.settings_and_columns(), beside)
+    settings, adopt = study.file.settings_and_columns(), _names_of(study, options) if options.adopt else None
+    written = write_evidence(records, target, command_line(), settings, beside, adopt)
     print(f"evidence: {written}\nprovenance: {written.with_suffix('.provenance.json')}")
     for ending in sorted(beside):
         print(f"of figures: {written.with_name(f'{written.stem}{ending}.csv')}")
     return 0
+
+
+def _names_of(study: Study, options: argparse.Namespace) -> dict[str, dict[str, str]]:
+    """run_id -> study, setting, scale and method, of every run that the study asks for."""
+    names = ("study", "setting", "scale", "method")
+    return {run.spec.run_id: {name: getattr(run, name) for name in names} for run in runs_of(study, options)}
 
 
 def print_table(options: argparse.Namespace) -> int:

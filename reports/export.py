@@ -187,21 +187,62 @@ def write_evidence(
     command: str,
     columns: Mapping[str, Mapping[str, Scalar]],
     beside: Mapping[str, str] | None = None,
+    adopt: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Path:
     """Write the evidence CSV and `<name>.provenance.json` beside it, each atomically; returns the path of the CSV.
 
     columns: as for `evidence`. beside: ending of the name -> text of further CSV files of the same runs, such as
-    "_paths"; their hashes are in the same provenance.
+    "_paths"; their hashes are in the same provenance. adopt: run_id -> what this study calls the run; those that the
+    records lack are taken from other evidence in the folder, where it has them.
     """
-    text = evidence_csv(evidence(records, columns))
+    frame, taken = evidence(records, columns), dict[str, Any]()
+    if adopt:
+        frame, taken = adopted(frame, adopt, columns, path)
+    text = evidence_csv(frame)
     write_atomic(path, text.encode())
-    facts = provenance(records, text, command)
+    facts = provenance(records, text, command) | taken
     for ending, content in sorted((beside or {}).items()):
         further = path.with_name(f"{path.stem}{ending}.csv")
         write_atomic(further, content.encode())
         facts.setdefault("beside", {})[further.name] = _sha256(content)
     write_json(path.with_suffix(".provenance.json"), facts)
     return path
+
+
+def adopted(
+    frame: pd.DataFrame, names: Mapping[str, Mapping[str, str]], columns: Mapping[str, Mapping[str, Scalar]], path: Path
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The evidence with the rows of runs that other files beside `path` hold, under this study's names.
+
+    A run_id is a hash of all that decides a run's numbers: equal ids are the same run, whatever study asked for it.
+    Returns (evidence, {"adopted": file -> {"runs": number, "code_version": of those runs}}).
+    """
+    missing = set(names) - set(frame["run_id"])
+    parts, taken = [frame], {}
+    for other in sorted(path.parent.glob("*.csv")):
+        if not missing or other == path or not other.with_suffix(".provenance.json").is_file():
+            continue
+        try:
+            rows = read_evidence(other)
+        except UserError:  # evidence of another kind, such as trials
+            continue
+        rows = rows[rows["run_id"].isin(missing)]
+        if rows.empty:
+            continue
+        own = own_columns(rows)
+        mine = rows.drop(columns=own)
+        for name in ("study", "setting", "scale", "method"):
+            mine[name] = [names[run_id][name] for run_id in rows["run_id"]]
+        for name in own_columns(frame):
+            mine[name] = [columns[setting][name] for setting in mine["setting"]]
+        parts.append(mine[list(frame.columns)])
+        missing -= set(rows["run_id"])
+        taken[other.name] = {
+            "runs": int(rows["run_id"].nunique()),
+            "code_version": sorted(rows["code_version"].unique()),
+        }
+    whole = pd.concat(parts, ignore_index=True).sort_values(_ORDER, kind="stable", ignore_index=True)
+    return whole.astype(frame.dtypes.to_dict()), {"adopted": taken} if taken else {}
 
 
 def _sha256(text: str) -> str:

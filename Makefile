@@ -1,5 +1,6 @@
 # Every target makes its own environment first: a clean checkout needs nothing but Python 3.11 and make.
 STUDY   ?= navigation
+TUNING  ?= tuning_navigation
 SEEDS   ?=
 SCALE   ?= paper
 WORKERS ?= $(shell nproc)
@@ -11,11 +12,11 @@ BIN     := .venv/bin
 SIZE     = --scale $(SCALE) --results $(RESULTS) $(if $(SEEDS),--seeds $(SEEDS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce navigation bandits tabular-mdp point-corners point-1d estimators report verdicts ui status check test bench clean
+.PHONY: help setup reproduce navigation bandits tabular-mdp point-corners point-1d estimators tune tune-ui supplementary ladder extensions report verdicts ui status check test bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
-	@echo "  variables: STUDY=$(STUDY)  SEEDS=0-4 (or 0,2,7)  SCALE=paper|quick|smoke  WORKERS=$(WORKERS)  RESULTS=$(RESULTS)"
+	@echo "  variables: STUDY=$(STUDY)  TUNING=$(TUNING)  SEEDS=0-4 (or 0,2,7)  SCALE=paper|quick|smoke  WORKERS=$(WORKERS)  RESULTS=$(RESULTS)"
 
 .venv/ready: requirements.lock pyproject.toml
 	python3 -m venv .venv
@@ -46,6 +47,21 @@ point-1d: reproduce  ## ProMP's toy task: update directions of formulations I an
 
 estimators: .venv/ready  ## every meta-gradient estimator against the exact meta-gradient (about 10 minutes)
 	$(BIN)/metarepro estimators --scale $(SCALE) --results $(RESULTS)
+
+tune: .venv/ready  ## rerun the Ulm report's tuning of its learning rates, twice, and write the page (TUNING=tuning_navigation: TUNE_TIME)
+	$(BIN)/metarepro tune $(TUNING) --scale $(SCALE) --results $(RESULTS) --workers $(WORKERS)
+
+tune-ui: .venv/ready  ## open optuna-dashboard on 127.0.0.1:8080 over the trials of a tuning
+	$(BIN)/metarepro tune-ui $(TUNING) --scale $(SCALE) --results $(RESULTS)
+
+supplementary: STUDY := supplementary
+supplementary: reproduce  ## the Ulm report's supplements over ten seeds (SUPP_TIME)
+
+ladder: STUDY := ladder
+ladder: reproduce  ## from the Ulm replication to the original MAML code, one factor at a time (LADDER_TIME)
+
+extensions: STUDY := extensions
+extensions: reproduce  ## what the Ulm report proposes to try next, under equal tuning (EXT_TIME)
 
 report: .venv/ready  ## write the report on all studies that were run (STUDY=: on one; COMPARE=a,b: two results folders side by side)
 	$(BIN)/metarepro report $(if $(COMPARE),--compare $(COMPARE) --results $(RESULTS),$(if $(filter file,$(origin STUDY)),all,$(STUDY)) --results $(RESULTS) $(if $(filter file,$(origin SCALE)),,--scale $(SCALE)) $(if $(SEEDS),--seeds $(SEEDS)))

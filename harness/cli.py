@@ -26,6 +26,7 @@ from harness.report_commands import print_verdicts, report_on_study, write_repor
 from harness.study import Study, scales_of, study_files
 from harness.tracking import set_mlflow_environment
 from harness.tuning_commands import start_dashboard, tune
+from harness.tuning_plan import Tuning, tuning_files
 from harness.worker import Job, Outcome, Report, work
 
 
@@ -91,13 +92,18 @@ def show_status(options: argparse.Namespace) -> int:
 
 
 def list_studies(options: argparse.Namespace) -> int:
-    """All studies that come with the project."""
+    """All studies and tunings that come with the project."""
     for name, path in study_files(SUITES_FOLDER).items():
         what = f"has no scale {options.scale}  ({path})"
         if options.scale in scales_of(path):
             study = read(path, options.scale)
             what = f"{study.file.title}  ({len(study.plan())} runs, {path})"
         print(f"{name:<24} {what}")
+    for name, path in tuning_files(SUITES_FOLDER).items():
+        if options.scale in scales_of(path):
+            tuning = Tuning(path, options.scale, REGISTRIES)
+            trials = sum(stage.trials for stage in tuning.file.stages.values())
+            print(f"{name:<24} {tuning.file.title}  (tuning, {trials} trials, {path})")
     return 0
 
 

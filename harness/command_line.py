@@ -67,7 +67,7 @@ def command_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     table = add("table", "print a study's headline table in Markdown", "navigation", "study", "--scale")
     table.add_argument("--evidence", help="evidence file (default: the committed one)")
     add("status", "list the runs of a study and their states", "navigation", *whole[:4])
-    add("list", "list the studies", "", "--scale")
+    add("list", "list the studies and tunings", "", "--scale")
     text = "measure meta-gradient estimators against the exact meta-gradient"
     audit = add("estimators", text, "--scale smoke", "--scale", "--results")
     audit.add_argument("--export", nargs="?", const="", metavar="FOLDER", help="write the evidence as well")

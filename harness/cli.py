@@ -25,8 +25,8 @@ from harness.plan import Plan
 from harness.report_commands import print_verdicts, report_on_study, write_report
 from harness.study import Study, scales_of, study_files
 from harness.tracking import set_mlflow_environment
+from harness.tuning.plan import Tuning, tuning_files
 from harness.tuning_commands import start_dashboard, tune
-from harness.tuning_plan import Tuning, tuning_files
 from harness.worker import Job, Outcome, Report, work
 
 

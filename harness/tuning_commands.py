@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.composition import EVIDENCE_FOLDER, REGISTRIES, SUITES_FOLDER, command_line, tracking_uri
 from harness.engine import Execute
 from harness.errors import UserError
-from harness.tuning_plan import Tuning, find_tuning
+from harness.tuning.plan import Tuning, find_tuning
 
 
 def tuning_of(options: argparse.Namespace) -> Tuning:
@@ -21,7 +21,8 @@ def tuning_of(options: argparse.Namespace) -> Tuning:
 
 def tune(options: argparse.Namespace, execute: Execute) -> int:
     """Carry a tuning to its end, write its page, and with ``--export`` the evidence."""
-    from harness.tuning_command import run_tuning, write_evidence
+    from harness.tuning.run import run_tuning
+    from harness.tuning.table import write_evidence
 
     tuning, results = tuning_of(options), Path(options.results)
     if options.export == "" and tuning.scale == "smoke":

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("harness", "suites", "algorithms", "reports")
 COMPOSITION_ROOT = {
-    f"harness.{name}" for name in ("cli", "composition", "recorded", "report_commands", "evidence_commands")
+    f"harness.{name}"
+    for name in ("cli", "composition", "recorded", "report_commands", "evidence_commands", "tuning_commands")
 }
 ALLOWED = {
     "harness": ("harness",),

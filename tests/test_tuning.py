@@ -141,8 +141,8 @@ def test_after_the_random_start_the_sampler_learns():
     """Far more often than a random search would, the estimator proposes what is near the best value."""
     import optuna
 
-    from harness.tuning_file import RangeEntry, SamplerEntry
-    from harness.tuning_storage import Reseeded, suggest
+    from harness.tuning.schema import RangeEntry, SamplerEntry
+    from harness.tuning.storage import Reseeded, suggest
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 

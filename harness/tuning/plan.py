@@ -10,7 +10,7 @@ from harness.api import Registries
 from harness.errors import UserError
 from harness.spec import PlannedRun
 from harness.study import Study, parse_seeds, read_source
-from harness.tuning_file import ChoiceEntry, StageEntry, TuningFile
+from harness.tuning.schema import ChoiceEntry, StageEntry, TuningFile
 from harness.validation import holds, nearest, validated
 from harness.yaml_source import Location, Source, merge, read_yaml
 

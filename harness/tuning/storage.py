@@ -20,7 +20,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from harness.errors import UserError
-from harness.tuning_file import ChoiceEntry, Parameter, SamplerEntry
+from harness.tuning.schema import ChoiceEntry, Parameter, SamplerEntry
 
 LOCK_GRACE_S = 5
 """A lock in the journal that is older than this belongs to a process that was killed."""

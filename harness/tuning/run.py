@@ -1,32 +1,29 @@
-"""``metarepro tune``: carry every stage of a tuning to its end, record its runs, write the table of its trials."""
+"""Carry every stage of a tuning to its end, record its runs, leave the table of its trials."""
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from harness.engine import Execute, Pool
-from harness.files import read_json, require_writable, sha256, write_atomic, write_json
+from harness.files import require_writable, write_atomic
 from harness.plan import duration
 from harness.provenance import provenance
 from harness.results import RunDirectory
 from harness.spec import PlannedRun
 from harness.tracking import Invocation, Store
-from harness.tuning_plan import Tuning, Values
+from harness.tuning.plan import Tuning, Values
+from harness.tuning.table import table
 from harness.worker import Event, Job
 
 if TYPE_CHECKING:
-    from harness.tuning import Best, Stage
+    from harness.tuning.search import Best, Stage
 
 LINE_EVERY_S = 15.0
-COLUMNS = ("tuning", "scale", "protocol", "stage", "method", "trial", "state", "value")
-AFTER = ("pre_update_return", "post_update_return", "seeds", "values", "reason", "run_ids", "cpu_s")
 
 
 class Runner:
@@ -92,11 +89,11 @@ def run_tuning(
 ) -> Path:
     """Carry every stage to its number of trials; returns the CSV of all trials.
 
-    The same command goes on where it was interrupted. Errors: see :mod:`harness.tuning_storage`; a search that began
+    The same command goes on where it was interrupted. Errors: see :mod:`harness.tuning.storage`; a search that began
     as another one; a stage whose trials all failed.
     """
-    from harness.tuning import Stage
-    from harness.tuning_storage import open_storage
+    from harness.tuning.search import Stage
+    from harness.tuning.storage import open_storage
 
     console = Console(highlight=False, soft_wrap=True)
     require_writable(results)
@@ -136,90 +133,3 @@ def _search(stage: Stage, trials: int, console: Console) -> None:
             last = now
             left = duration((now - started) * (trials - told) / max(told - first, 1))
             console.print(f"{stage.name}: {told}/{trials} trials; {left} left")
-
-
-def table(tuning: Tuning, stages: list[Stage], results: Path) -> str:
-    """All trials as CSV: the point, what was assigned, the value, and what became of it."""
-    rows = [row for stage in stages for row in _rows(tuning, stage, results)]
-    points = list(dict.fromkeys(name for row in rows for name in row if name not in (*COLUMNS, *AFTER)))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, (*COLUMNS, *points, *AFTER), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
-
-
-def _rows(tuning: Tuning, stage: Stage, results: Path) -> list[dict[str, Any]]:
-    file, entry, rows = tuning.file, stage.entry, []
-    for trial in stage.trials():
-        attrs = trial.user_attrs
-        assigned = tuning.assigned(stage.name, trial.params)
-        point = {**trial.params, **{place.rpartition(".")[2]: value for place, value in assigned.items()}}
-        curves, run_ids = attrs.get("curves", {}), attrs.get("run_ids", [])
-        rows.append(
-            {
-                "tuning": file.tuning,
-                "scale": tuning.scale,
-                "protocol": entry.protocol,
-                "stage": stage.name,
-                "method": entry.method,
-                "trial": trial.number,
-                "state": trial.state.name.lower(),
-                "value": "" if trial.value is None else f"{trial.value:.6f}",
-                **{name: f"{value:.8g}" if isinstance(value, float) else value for name, value in point.items()},
-                **{name: f"{value:.6f}" for name, value in curves.items()},
-                "seeds": len(attrs.get("values", [])),
-                "values": " ".join(f"{value:.6f}" for value in attrs.get("values", [])),
-                "reason": attrs.get("reason", ""),
-                "run_ids": " ".join(run_ids),
-                "cpu_s": f"{sum(_seconds(results, run_id) for run_id in run_ids):.2f}",
-            }
-        )
-    return rows
-
-
-def _seconds(results: Path, run_id: str) -> float:
-    """Wall-clock of one run on one thread; a training that was taken over costs nothing."""
-    directory = RunDirectory.of(results, run_id)
-    return float(read_json(directory.manifest)["wall_clock_s"]) if directory.manifest.exists() else 0.0
-
-
-def write_evidence(tuning: Tuning, trials: Path, folder: Path, results: Path, command: str) -> Path:
-    """The table of trials as committed evidence, with what made it."""
-    text = trials.read_text()
-    rows = list(csv.DictReader(io.StringIO(text)))
-    manifests = [
-        read_json(RunDirectory.of(results, run_id).manifest)
-        for row in rows
-        for run_id in row["run_ids"].split()
-        if RunDirectory.of(results, run_id).manifest.exists()
-    ]
-
-    def distinct(key: str) -> list[Any]:
-        return sorted({one[key] for one in manifests})
-
-    packages: dict[str, set[str]] = {}
-    for one in manifests:
-        for package, version in one["packages"].items():
-            packages.setdefault(package, set()).add(version)
-    target = folder / f"{tuning.stem}.csv"
-    write_atomic(target, text.encode())
-    write_json(
-        target.with_suffix(".provenance.json"),
-        {
-            "tuning": tuning.file.tuning,
-            "scale": tuning.scale,
-            "command": command,
-            "sha256": sha256(text.encode()),
-            "trials": len(rows),
-            "runs": len(manifests),
-            "cpu_minutes": round(sum(one["wall_clock_s"] for one in manifests) / 60.0, 1),
-            "code_version": distinct("code_version"),
-            "dirty": any(one["dirty"] for one in manifests),
-            "lock_hash": distinct("lock_hash"),
-            "python": distinct("python"),
-            "cpu": distinct("cpu"),
-            "packages": {package: ", ".join(sorted(versions)) for package, versions in sorted(packages.items())},
-        },
-    )
-    return target

@@ -17,9 +17,9 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.errors import UserError
 from harness.results import FINISHED, RunDirectory
 from harness.spec import PlannedRun
-from harness.tuning_file import StageEntry
-from harness.tuning_plan import Tuning, Values
-from harness.tuning_storage import Reseeded, suggest
+from harness.tuning.plan import Tuning, Values
+from harness.tuning.schema import StageEntry
+from harness.tuning.storage import Reseeded, suggest
 
 TUNING_VERSION = 1
 """Goes up whenever a change of the search itself moves its trials."""

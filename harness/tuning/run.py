@@ -43,6 +43,7 @@ class Runner:
         self._store, self._invocation = store, invocation
         self._surroundings = provenance(command)
         self._seen: dict[str, PlannedRun] = {}
+        self._spoke = time.monotonic()
 
     def __call__(self, runs: list[PlannedRun]) -> None:
         """Execute what is missing. Of runs that share a training, one goes first and the others take it over."""
@@ -72,13 +73,20 @@ class Runner:
             )
             for run in runs
         ]
-        for outcome in self._pool.run(jobs, self._warn):
+        for outcome in self._pool.run(jobs, self._on_event):
             if outcome.status == "failed":
-                self._console.print(f"failed: {outcome.run_id}: {outcome.reason}", markup=False)
+                self._say(f"failed: {self._seen[outcome.run_id].title}: {outcome.reason}")
 
-    def _warn(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
+        run = self._seen[event.run_id]
         if event.kind == "warning":
-            self._console.print(f"warning: {event.run_id}: {event.text}", markup=False)
+            self._say(f"warning: {run.title}: {event.text}")
+        elif time.monotonic() - self._spoke > LINE_EVERY_S:
+            self._say(f"{run.title}: iteration {event.iteration}/{run.spec.budget.meta_iterations}")
+
+    def _say(self, text: str) -> None:
+        self._spoke = time.monotonic()
+        self._console.print(text, markup=False)
 
     def _directory(self, run: PlannedRun) -> RunDirectory:
         return RunDirectory.of(self._results, run.spec.run_id)
@@ -100,7 +108,11 @@ def run_tuning(
     folder = results / "tuning" / tuning.stem
     store, names = Store(tracking_uri, results), tuning.file.stages
     total = sum(entry.trials for entry in names.values())
-    console.print(f"{tuning.file.tuning} ({tuning.scale}): {len(names)} stages, {total} trials, {workers} workers")
+    minutes = tuning.file.minutes
+    expected = "" if minutes is None else f"; about {duration(60.0 * minutes / workers)} if nothing is done yet"
+    console.print(
+        f"{tuning.file.tuning} ({tuning.scale}): {len(names)} stages, {total} trials, {workers} workers{expected}"
+    )
     found: dict[str, Values] = {}
     stages: list[tuple[Stage, Best]] = []
     with ExitStack() as stack:

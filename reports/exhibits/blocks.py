@@ -8,13 +8,23 @@ from typing import Any
 import pandas as pd
 
 from reports.attachments import Attachments
+from reports.exhibits import ladder as ladder_exhibit
 from reports.exhibits import measures as measures_exhibit
 from reports.exhibits import paths as paths_exhibit
 from reports.exhibits import plane as plane_exhibit
+from reports.exhibits import single_seeds as single_seeds_exhibit
 from reports.exhibits import spread as spread_exhibit
 from reports.exhibits.source import Part, Source
 from reports.overview import of_settings
-from reports.papers.exhibits import AnyExhibit, MeasuresExhibit, PathsExhibit, PlaneExhibit, SpreadExhibit
+from reports.papers.exhibits import (
+    AnyExhibit,
+    LadderExhibit,
+    MeasuresExhibit,
+    PathsExhibit,
+    PlaneExhibit,
+    SingleSeedsExhibit,
+    SpreadExhibit,
+)  # fmt: skip
 from reports.papers.published import Published
 from reports.records import Records
 from reports.study_info import SettingInfo, StudyInfo
@@ -35,7 +45,7 @@ def blocks(
             alone = dataclasses.replace(info, settings=(setting,))
             name = exhibit.id + (f"_{setting.name}" if info.is_grid else "")
             mine = table[table["setting"].eq(setting.name)]
-            source = Source(of_settings(records, alone), mine, info, setting, claims, name)
+            source = Source(of_settings(records, alone), mine, info, setting, claims, name, published)
             part = _part(files, exhibit, source)
             if part.figures or part.tables:
                 parts.append({"title": setting.describe(), "part": part})
@@ -92,6 +102,10 @@ def _part(files: Attachments, exhibit: AnyExhibit, source: Source) -> Part:
         return paths_exhibit.part(files, exhibit, source)
     if isinstance(exhibit, SpreadExhibit):
         return spread_exhibit.part(files, exhibit, source)
+    if isinstance(exhibit, LadderExhibit):
+        return ladder_exhibit.part(files, exhibit, source)
+    if isinstance(exhibit, SingleSeedsExhibit):
+        return single_seeds_exhibit.part(files, exhibit, source)
     return plane_exhibit.part(files, exhibit, source)
 
 

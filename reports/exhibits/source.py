@@ -10,6 +10,7 @@ import pandas as pd
 
 from reports.papers.exhibits import Exhibit
 from reports.papers.printed import ClaimRow
+from reports.papers.published import Published
 from reports.records import Records
 from reports.statistics import t_interval
 from reports.study_info import SettingInfo, StudyInfo
@@ -20,7 +21,7 @@ class Source:
     """One setting of a study.
 
     records, evidence: of this setting only; evidence as `reports.export.evidence` makes it.
-    claims:  the paper's statements by id. name: of the files of this setting.
+    claims:  the paper's statements by id. name: of the files of this setting. published: what is printed.
     """
 
     records: Records
@@ -29,6 +30,7 @@ class Source:
     setting: SettingInfo
     claims: Mapping[str, ClaimRow]
     name: str
+    published: Published | None = None
 
     def labels(self, exhibit: Exhibit) -> list[str]:
         """The methods that an exhibit shows."""
@@ -45,11 +47,13 @@ class Part:
     """What one exhibit shows of one setting.
 
     measured: claim -> the lines that stand beside it; those under "" stand beside every other claim.
+    sentences: what the numbers say, computed.
     """
 
     figures: list[dict[str, Any]] = field(default_factory=list)
     tables: list[dict[str, Any]] = field(default_factory=list)
     measured: dict[str, list[str]] = field(default_factory=lambda: {"": []})
+    sentences: list[str] = field(default_factory=list)
 
 
 def interval_columns(values: Any, prefix: str = "") -> dict[str, float]:

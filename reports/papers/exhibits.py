@@ -152,4 +152,53 @@ class PlaneExhibit(Exhibit):
         return (self.x, self.y)
 
 
-AnyExhibit = Annotated[MeasuresExhibit | PathsExhibit | SpreadExhibit | PlaneExhibit, Field(discriminator="kind")]
+class Rung(Strict):
+    """Runs of one method under one meta-test protocol; `factor`: what sets them apart from what they stand beside."""
+
+    factor: str
+    method: str
+    protocol: str
+
+
+class PrintedEnd(Strict):
+    """The printed row of an end of a ladder."""
+
+    paper: str
+    table: str
+    method: str
+
+
+class LadderExhibit(Exhibit):
+    """From one set-up to another, one factor at a time, and the full set-up without each.
+
+    rungs: from the lower end upwards, each with the factor that it adds to the one before. full: the set-up of which
+    `dropped` takes one factor out. step: the adaptation step at which effects are measured.
+    """
+
+    kind: Literal["ladder"]
+    rungs: Annotated[list[Rung], Field(min_length=2)]
+    full: Rung
+    dropped: list[Rung] = Field(default_factory=list)
+    step: Annotated[int, Field(ge=0)]
+    printed_lower: PrintedEnd | None = None
+    printed_upper: PrintedEnd | None = None
+
+
+class SingleSeedsExhibit(Exhibit):
+    """What one training seed alone would have concluded: the paper's own test of `first` against `second` on each.
+
+    steps: the adaptation steps at which the paper's conclusion is drawn.
+    """
+
+    kind: Literal["single_seeds"]
+    protocol: str
+    first: str
+    second: str
+    steps: Annotated[list[int], Field(min_length=1)]
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+
+
+AnyExhibit = Annotated[
+    MeasuresExhibit | PathsExhibit | SpreadExhibit | PlaneExhibit | LadderExhibit | SingleSeedsExhibit,
+    Field(discriminator="kind"),
+]

@@ -41,18 +41,20 @@ class Diverged(Exception):
 
 @dataclass
 class Clock:
-    """Seconds per phase of the work."""
+    """Seconds per phase of the work, and what of them was processor time of this process, all threads together."""
 
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    cpu_s: float = 0.0
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the time of a block to a phase."""
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
             self.seconds[name] += time.perf_counter() - start
+            self.cpu_s += time.process_time() - cpu
 
 
 @dataclass
@@ -156,6 +158,7 @@ def meta_train(
     if (found := _newest(directory, warn)) is not None:
         training.restore(*found)
         clock.seconds.update(found[1]["seconds"])
+        clock.cpu_s = found[1].get("cpu_s", 0.0)
     elif twin is not None and (found := _newest(twin, warn)) is not None:
         training.restore(*found)
     for iteration in range(training.iteration):
@@ -187,7 +190,7 @@ def _newest(directory: RunDirectory, warn: Callable[[str], None]) -> tuple[Group
 
 def _checkpoint(directory: RunDirectory, training: Training, clock: Clock) -> None:
     with clock.phase("checkpoint"):
-        info = {"environment_steps": training.environment_steps, "seconds": dict(clock.seconds)}
+        info = {"environment_steps": training.environment_steps, "seconds": dict(clock.seconds), "cpu_s": clock.cpu_s}
         save_checkpoint(directory.checkpoints, training.iteration, training.groups(), info)
 
 
@@ -246,6 +249,7 @@ def run(
         "status": status,
         "reason": reason,
         "wall_clock_s": round(sum(clock.seconds.values()), 3),
+        "cpu_s": round(clock.cpu_s, 3),
         "seconds": {name: round(seconds, 3) for name, seconds in sorted(clock.seconds.items())},
         "environment_steps": training.environment_steps,
         "threads": spec.budget.threads,

@@ -268,8 +268,14 @@ def provenance(records: Records, csv_text: str, command: str) -> dict[str, Any]:
         "python": distinct(manifests, "python"),
         "cpu": distinct(manifests, "cpu"),
         "threads": distinct(manifests, "threads"),
+        "cpu_minutes": round(sum(_cpu_s(manifest) for manifest in manifests) / 60.0, 1),
         "packages": packages(manifests),
     }
+
+
+def _cpu_s(manifest: Mapping[str, Any]) -> float:
+    """Processor time; of runs that recorded none their wall-clock on one thread, which is no less."""
+    return float(manifest.get("cpu_s") or manifest.get("wall_clock_s") or 0.0)
 
 
 def distinct(manifests: Sequence[dict[str, Any]], key: str) -> list[Any]:

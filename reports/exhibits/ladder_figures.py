@@ -35,11 +35,11 @@ def waterfall(up: pd.DataFrame, ends: tuple[float | None, float | None], title: 
         axis.annotate(
             _minus(f"{levels[-1]:.1f}"), (1.01, len(up)), xycoords=("axes fraction", "data"), va="center", fontsize=8
         )
-        for printed, name, place in zip(ends, ("lower", "upper"), (-0.7, -1.1), strict=True):
+        for printed, name, line in zip(ends, ("lower", "upper"), (-0.7, -1.1), strict=True):
             if printed is not None:
                 axis.axvline(printed, color=INK, linewidth=0.9, linestyle=":")
                 axis.annotate(
-                    f"{_minus(f'printed, {name} end: {printed:.2f}')} ", (printed, place), fontsize=7, ha="right"
+                    f"{_minus(f'printed, {name} end: {printed:.2f}')} ", (printed, line), fontsize=7, ha="right"
                 )
         names = [f"+ {factor}" if place else str(factor) for place, factor in enumerate(up["factor"])]
         axis.set_yticks([*places, len(up)], [*names, "all of it"])

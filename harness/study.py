@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -250,11 +251,14 @@ def read_study(path: Path, scale: str, registries: Registries) -> Study:
 
 
 def read_source(path: Path) -> Source:
-    """A study file over what it extends, not checked yet."""
-    source, folder, seen = read_yaml(path), path.parent, {path.resolve()}
-    while "extends" in source.data:
-        where, name = source.where(("extends",)), source.data.pop("extends")
-        source.lines.pop(("extends",), None)  # so that a grandparent's error points at the parent's line
+    """A study file over what it extends, not checked yet.
+
+    Folded from the oldest on, so that what a study drops is dropped from all of its ancestors.
+    """
+    chain, folder, seen = [read_yaml(path)], path.parent, {path.resolve()}
+    while "extends" in chain[-1].data:
+        where, name = chain[-1].where(("extends",)), chain[-1].data.pop("extends")
+        chain[-1].lines.pop(("extends",), None)
         if not isinstance(name, str) or "\0" in name:
             raise UserError(f"{where}: extends: expected the path of a study file, found {str(name)[:80]!r}")
         parent = folder / name
@@ -264,11 +268,12 @@ def read_source(path: Path) -> Source:
             raise UserError(f"{where}: {parent} does not exist")
         seen.add(parent.resolve())
         base = read_yaml(parent)
-        if "study" in source.data:
+        if any("study" in descendant.data for descendant in chain):
             for key in OF_ONE_STUDY:
                 base.data.pop(key, None)
-        source, folder = extend(base, source), parent.parent
-    return source
+        chain.append(base)
+        folder = parent.parent
+    return functools.reduce(extend, reversed(chain))
 
 
 def scales_of(path: Path) -> list[str]:

@@ -7,11 +7,19 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.composition import EVIDENCE_FOLDER, REGISTRIES, SUITES_FOLDER, command_line, tracking_uri
 from harness.engine import Execute
 from harness.errors import UserError
+from harness.files import read_json
+from harness.recorded import published_at
 from harness.tuning.plan import Tuning, find_tuning
+
+if TYPE_CHECKING:
+    from harness.tuning.schema import StageEntry
+    from reports.tuning.printed import Printed
+    from reports.tuning.trials import StageInfo
 
 
 def tuning_of(options: argparse.Namespace) -> Tuning:
@@ -27,13 +35,66 @@ def tune(options: argparse.Namespace, execute: Execute) -> int:
     tuning, results = tuning_of(options), Path(options.results)
     if options.export == "" and tuning.scale == "smoke":
         raise UserError("no smoke test goes to the committed evidence; say --export FOLDER")
+    printed = _printed(tuning)  # refuse a table that is not there now, not after the search
+    stages = {name: _info(tuning, entry, printed) for name, entry in tuning.file.stages.items()}
     trials = run_tuning(
         tuning, results, tracking_uri(options), options.storage, options.workers, command_line(), execute
     )
     if options.export is not None:
         written = write_evidence(tuning, trials, Path(options.export or EVIDENCE_FOLDER), results, command_line())
         print(f"evidence: {written}\nprovenance: {written.with_suffix('.provenance.json')}")
+    page = _write_page(tuning, trials, results, stages, printed)
+    print(f"page:    {page}\ntables and figures: {page.with_suffix('')}")
     return 0
+
+
+def _write_page(
+    tuning: Tuning, trials: Path, results: Path, stages: dict[str, StageInfo], printed: Printed | None
+) -> Path:
+    """The page of a tuning; the trials that it is made of, and what made them, stand in the folder beside it."""
+    from harness.tuning.table import write_evidence
+    from reports.tuning.page import build
+
+    file, out = tuning.file, results / "reports"
+    beside = write_evidence(tuning, trials, out / tuning.stem, results, command_line())
+    findings = file.findings if tuning.scale == "paper" else ()
+    told = read_json(beside.with_suffix(".provenance.json"))
+    return build(
+        beside, told, out, stages=stages, title=file.title, printed=printed, notes=file.notes, findings=findings
+    )
+
+
+def _printed(tuning: Tuning) -> Printed | None:
+    """The printed table that the tuning names, of the suite that it tunes."""
+    from reports.tuning.printed import printed_of
+
+    if tuning.file.table is None:
+        return None
+    stage = next(iter(tuning.file.stages))
+    suite = tuning.runs(stage, tuning.probe(stage), {}, 0)[0].spec.suite.name
+    return printed_of(published_at(SUITES_FOLDER / suite / "published.yaml"), tuning.file.table)
+
+
+def _info(tuning: Tuning, entry: StageEntry, printed: Printed | None) -> StageInfo:
+    """What a page has to know of a stage."""
+    from reports.tuning.trials import StageInfo
+
+    objective, column = entry.objective, {place: place.rpartition(".")[2] for place in entry.assign}
+    if objective.of == "curve":
+        said = f"`{objective.name}`, {'mean over' if objective.over == 'mean' else 'after'} all meta-iterations"
+    else:
+        said = f"return at meta-test after {objective.step} updates, protocol `{objective.protocol}`"
+    scopes = {column[place]: scope for place, scope in entry.published.items()}
+    return StageInfo(
+        space={name: one.model_dump() for name, one in entry.space.items()},
+        assign={column[place]: tuple(map(str.strip, product.split("*"))) for place, product in entry.assign.items()},
+        description=entry.description,
+        objective=f"{said}; training seeds {entry.seeds}",
+        names=scopes,
+        printed=printed.values(entry.published_name, scopes) if printed else {},
+        printed_best=printed.best(entry.published_name, entry.protocol) if printed else None,
+        random_trials=tuning.file.sampler.startup_trials if tuning.file.sampler.name == "tpe" else entry.trials,
+    )
 
 
 def start_dashboard(options: argparse.Namespace) -> int:

@@ -105,3 +105,14 @@ def interval_note(frame: pd.DataFrame, shown_limits: Mapping[str, Limits]) -> st
 def no_width(low: float, high: float) -> bool:
     """Whether an interval has no width, up to rounding."""
     return bool(high - low <= 1e-12 * max(1.0, abs(high)))
+
+
+def facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The provenance as lines of text."""
+
+    def line(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return ", ".join(f"{key} {one}" for key, one in value.items())
+        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+    return [(key.replace("_", " "), line(value)) for key, value in provenance.items()]

@@ -319,3 +319,10 @@ def test_whatever_is_in_the_file_it_is_read_or_refused_in_one_line(text: str, sc
     assert len(message.splitlines()) == 1
     assert str(path) in message
     assert len({run.spec.run_id for run in runs}) == len(runs)
+
+
+def test_what_a_study_drops_is_dropped_from_all_of_its_ancestors(tmp_path):
+    write_study(tmp_path, TINY, "oldest.yaml")
+    write_study(tmp_path, "extends: oldest.yaml\nstudy: middle\n", "middle.yaml")
+    youngest = write_study(tmp_path, "extends: middle.yaml\nstudy: young\nmethods: {random: null}\n", "youngest.yaml")
+    assert {run.method for run in load(youngest).plan()} == {"maml"}

@@ -13,7 +13,7 @@ import pandas as pd
 
 from harness.files import write_atomic
 from reports.attachments import Attachments
-from reports.display import ALL_AGREE, Column, Row, count, interval, mean_text, shown, text, value
+from reports.display import ALL_AGREE, Column, Row, count, facts, interval, mean_text, shown, text, value
 from reports.estimators import figures
 from reports.estimators.audit import (
     PAIR,
@@ -63,7 +63,7 @@ def build(
         "folder": stem,
         "command": str(provenance.get("command") or COMMAND),
         "scale": str(provenance.get("scale") or ""),
-        "provenance": _facts(provenance),
+        "provenance": facts(provenance),
         "findings": list(findings),
         "descriptions": _described(audit, descriptions or {}),
         "claim": claim,
@@ -78,17 +78,6 @@ def build(
     page = out_dir / f"{stem}.html"
     write_atomic(page, render("estimators.html", context).encode())
     return page
-
-
-def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The provenance as lines of text."""
-
-    def line(value: Any) -> str:
-        if isinstance(value, Mapping):
-            return ", ".join(f"{key} {one}" for key, one in value.items())
-        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-    return [(key.replace("_", " "), line(value)) for key, value in provenance.items()]
 
 
 def _size(audit: pd.DataFrame) -> dict[str, Any]:

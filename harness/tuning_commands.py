@@ -79,7 +79,7 @@ def _info(tuning: Tuning, entry: StageEntry, printed: Printed | None) -> StageIn
     """What a page has to know of a stage."""
     from reports.tuning.trials import StageInfo
 
-    objective, column = entry.objective, {place: place.rpartition(".")[2] for place in entry.assign}
+    objective, column = entry.objective, entry.columns
     if objective.of == "curve":
         said = f"`{objective.name}`, {'mean over' if objective.over == 'mean' else 'after'} all meta-iterations"
     else:

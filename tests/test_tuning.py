@@ -159,6 +159,21 @@ def test_after_the_random_start_the_sampler_learns():
     assert near("random") < 10 < 15 < near("tpe")  # a tenth of 50 are near by chance
 
 
+def test_two_places_with_the_same_last_word_keep_their_numbers_apart(tmp_path):
+    data = tuning()
+    fresh = data["stages"].pop("fresh") | {"after": [], "trials": 2}
+    study = tiny()
+    study["evaluation"]["protocols"]["again"] = study["evaluation"]["protocols"]["fresh"] | {"updates": 0}
+    fresh["assign"]["evaluation.protocols.again.settings.actor_lr"] = "half * rate"
+    fresh["space"]["half"] = {"low": 0.4, "high": 0.5}
+    data["stages"] = {"fresh": fresh}
+    assert tune(write(tmp_path, data, study), new_results(tmp_path / "results")) == 0
+    for row in trials(tmp_path / "results"):
+        one = float(row["evaluation.protocols.fresh.settings.actor_lr"])
+        other = float(row["evaluation.protocols.again.settings.actor_lr"])
+        assert 0.4 * one <= other <= 0.5 * one
+
+
 # --- the same bits
 
 

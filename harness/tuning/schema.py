@@ -95,6 +95,13 @@ class StageEntry(Settings):
     """Place in the study -> scope of the printed value, in the rows that ``published_name`` names."""
     published_name: str | None = None
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """Place in the study -> its name in tables: the last word of it, or all of it where two share that word."""
+        words = {place: place.rpartition(".")[2] for place in self.assign}
+        taken = [*self.space, *words.values()]
+        return {place: word if taken.count(word) == 1 else place for place, word in words.items()}
+
     @model_validator(mode="after")
     def _parameters_are_used(self) -> Self:
         used = {name.strip() for product in self.assign.values() for name in product.split("*")}

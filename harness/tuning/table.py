@@ -34,7 +34,7 @@ def _rows(tuning: Tuning, stage: Stage, results: Path) -> list[dict[str, Any]]:
     for trial in stage.trials():
         attrs = trial.user_attrs
         assigned = tuning.assigned(stage.name, trial.params)
-        point = {**trial.params, **{place.rpartition(".")[2]: value for place, value in assigned.items()}}
+        point = {**trial.params, **{entry.columns[place]: value for place, value in assigned.items()}}
         curves, run_ids = attrs.get("curves", {}), attrs.get("run_ids", [])
         rows.append(
             {

@@ -59,7 +59,7 @@ def test_factors_of_one_measure_what_the_inner_rule_measures_and_other_factors_d
     evaluation = Evaluation.model_validate(
         {"seed": 1, "meta_test_tasks": 3, "episodes_per_task": 4, "shared_noise": True, "protocols": protocols}
     )
-    found = evaluate(suite, learner, learner.init(stream(0, "init")).params, evaluation, RULES)
+    found = evaluate(suite, learner, {"last": learner.init(stream(0, "init")).params}, evaluation, RULES)
     inner, later, ones = (measured.returns for measured in found)
     assert torch.equal(inner, ones)
     assert torch.equal(inner[:2], later[:2])

@@ -439,7 +439,7 @@ def test_two_halves_with_the_memory_in_between_are_one_whole():
 def test_the_meta_test_carries_the_memory_from_block_to_block_and_starts_every_protocol_without():
     suite, policy = MDPS, Recorder(three_arms)
     evaluation = spec_of(0, 3, 4, updates=2, protocols=("one", "two")).evaluation
-    measured = evaluate(suite, CandidateSearch(policy), in_use(), evaluation, RULES)
+    measured = evaluate(suite, CandidateSearch(policy), {"last": in_use()}, evaluation, RULES)
     assert [one.returns.shape for one in measured] == [(3, 3, 4)] * 2
     assert policy.sizes == 2 * list(range(3 * 4 * suite.horizon))
     assert policy.beginnings == 2
@@ -448,7 +448,7 @@ def test_the_meta_test_carries_the_memory_from_block_to_block_and_starts_every_p
 
 def test_the_blocks_of_a_meta_test_go_on_learning():
     suite, algorithm = learner("ucb1", 5, candidates=(0.2,))
-    (measured,) = evaluate(suite, algorithm, in_use(), spec_of(0, 2000, 10, updates=3).evaluation, RULES)
+    (measured,) = evaluate(suite, algorithm, {"last": in_use()}, spec_of(0, 2000, 10, updates=3).evaluation, RULES)
     blocks = measured.returns.mean((1, 2)).tolist()
     # Rewards per pull of pulls 1-10, 11-20, ...: 0.666 while nothing is known yet, and towards 5/6 later.
     assert blocks[0] == pytest.approx(0.666, abs=0.02)

@@ -60,9 +60,9 @@ def minimal(schema: type[Settings]) -> dict[str, Any]:
     return chosen
 
 
-def build(key: str, *arguments: Any) -> Any:
+def build(key: str, *arguments: Any, **chosen: Any) -> Any:
     declaration = DECLARATIONS[key]
-    settings = minimal(declaration.settings) | SMALL.get(key, {})
+    settings = minimal(declaration.settings) | SMALL.get(key, {}) | chosen
     return declaration.load()(declaration.settings.model_validate(settings), *arguments)
 
 

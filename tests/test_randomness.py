@@ -48,7 +48,7 @@ def small_run(suite: Suite, learner: Any, seed: int = 0, disturb=lambda: None) -
         training.iteration = iteration + 1
         out.append(torch.tensor([metrics[key] for key in sorted(metrics)], dtype=torch.float64))
     disturb()
-    for measured in evaluate(suite, learner, training.state.params, spec.evaluation, RULES):
+    for measured in evaluate(suite, learner, {"last": training.state.params}, spec.evaluation, RULES):
         out += [measured.returns, measured.lengths]
     out += [tensor for group in training.groups().values() for tensor in group.values()]
     return out
@@ -66,13 +66,13 @@ def disturb_all():
 
 
 @pytest.fixture
-def pair(request, make_suite, make_learner, tmp_path, monkeypatch):
+def pair(request, make_suite, tmp_path, monkeypatch):
     """A suite and an algorithm that fits it; navigation with early ends and stale slots, where they matter."""
     monkeypatch.setenv("METAREPRO_CACHE", str(tmp_path))
     suite_name, name = request.param
     if suite_name == "navigation" and "unused_slots" in ALGORITHMS[name].settings.model_fields:
         suite = make_suite(horizon=10, goal_tolerance=0.1, test_goals={"source": "numpy", "seed": 1})
-        return suite, make_learner(name, suite, unused_slots="stale")
+        return suite, build(f"algorithms/{name}", suite, unused_slots="stale", actor_hidden_sizes=[5, 4])
     suite = build(f"suites/{suite_name}")
     return suite, build(f"algorithms/{name}", suite)
 

@@ -65,6 +65,7 @@ class _Ray:
     def __init__(self, workers: int, execute: Execute) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_worker_niceness", "0")  # else a busy machine starves workers, and not an inline run
         import ray
 
         ray.init(

@@ -8,17 +8,19 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import UserError
+from reports.exhibits.ladder import dropped, rungs
 from reports.export import own_columns
 from reports.grids.tables import Grid, beside_printed, grid_of, settings_of
-from reports.papers.exhibits import MeasuresExhibit
+from reports.papers.exhibits import LadderExhibit, MeasuresExhibit
 from reports.papers.published import Published
 from reports.tables import done, markdown_table, number
 
 
 def markdown(evidence: pd.DataFrame, published: Published, study: str, labels: Sequence[str]) -> str:
-    """The headline table of a study, beside the printed table that `published` declares for it.
+    """The headline table of a study: beside the printed table that `published` declares for it, or of what it exhibits.
 
-    Errors: UserError where none is declared, or the evidence has no paper-scale run of the study.
+    Where neither is declared, the returns after every update. Errors: UserError where the evidence has no paper-scale
+    run of the study.
     """
     if grids := published.grids_of(study):
         return grid_markdown(evidence, published, grids[0].id, labels)
@@ -28,7 +30,57 @@ def markdown(evidence: pd.DataFrame, published: Published, study: str, labels: S
     for exhibit in published.exhibits:
         if isinstance(exhibit, MeasuresExhibit) and exhibit.study == study:
             return measures_markdown(evidence, exhibit, labels)
-    raise UserError(f"no printed table is declared for study {study}, so there is no headline table")
+        if isinstance(exhibit, LadderExhibit) and exhibit.study == study:
+            return ladder_markdown(evidence[evidence["study"].eq(study)], exhibit)
+    return returns_markdown(evidence, study, labels)
+
+
+def ladder_markdown(evidence: pd.DataFrame, exhibit: LadderExhibit) -> str:
+    """A line per rung: its effect over the one before. A line per factor: its worth in the full set-up."""
+    full = f"without … (from {exhibit.full.factor})"
+    parts = [
+        ("rung", "effect", rungs(evidence, exhibit.rungs, exhibit.step)),
+        (full, "worth", dropped(evidence, exhibit)),
+    ]
+    return "\n".join(
+        _effects_markdown(head, effect, table, exhibit.step) for head, effect, table in parts if len(table)
+    )
+
+
+def _effects_markdown(head: str, effect: str, table: pd.DataFrame, step: int) -> str:
+    lines = [
+        f"| {head} | seeds | return after {step} updates | {effect} [95 %] | p, Holm |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in table.to_dict("records"):
+        ends = f" [{number(row['effect_low'])}, {number(row['effect_high'])}]" if pd.notna(row["effect_low"]) else ""
+        p = "–" if pd.isna(row["p_holm"]) else f"{row['p_holm']:.2g}"
+        level = f"{number(row['level_mean'])} ± {number(row['level_sd'])}"
+        lines.append(f"| {row['factor']} | {row['seeds']} | {level} | {number(row['effect_mean'])}{ends} | {p} |")
+    return "\n".join(lines) + "\n"
+
+
+def returns_markdown(evidence: pd.DataFrame, study: str, labels: Sequence[str]) -> str:
+    """A line per setting, method and protocol: return after every update, ± SD over seeds."""
+    mine = evidence[evidence["study"].eq(study) & evidence["scale"].eq("paper")]
+    if mine.empty:
+        raise UserError(f"the evidence has no paper-scale run of study {study}")
+    mine, settings = done(mine), [name for name in own_columns(mine) if mine[name].notna().any()]
+    steps = sorted(mine["step"].unique())
+    heads = [*settings, "method", "protocol", "seeds", *(f"{k} updates" if k != 1 else "1 update" for k in steps)]
+    lines = [heads, ["---"] * (len(settings) + 2) + ["---:"] * (len(steps) + 1)]
+    for setting in mine["setting"].drop_duplicates():
+        for label in labels:
+            own = mine[mine["setting"].eq(setting) & mine["method"].eq(label)]
+            for protocol, group in own.groupby("protocol", sort=False):
+                place = [str(group[name].iloc[0]) for name in settings]
+                cells = [_mean_and_sd(group.loc[group["step"].eq(step), "mean_return"]) for step in steps]
+                lines.append([*place, label, str(protocol), str(group["seed"].nunique()), *cells])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _mean_and_sd(values: pd.Series) -> str:
+    return number(values.mean()) + (f" ± {number(values.std())}" if len(values) > 1 else "")
 
 
 def measures_markdown(evidence: pd.DataFrame, exhibit: MeasuresExhibit, labels: Sequence[str]) -> str:

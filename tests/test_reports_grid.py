@@ -16,6 +16,7 @@ from reports.markdown import grid_markdown, markdown
 from reports.papers.published import Published
 from reports.papers.published_file import load_published
 from reports.study_info import MethodInfo, SettingInfo, StudyInfo
+from reports.tables import number
 from tests.reference.synthetic_grid import (
     BANDITS,
     CELLS,
@@ -298,10 +299,23 @@ def test_one_entry_point_chooses_the_table():
     navigation = load_published(SUITES / "navigation" / "published.yaml")
     committed = read_evidence(folder / "reports" / "evidence" / "navigation.csv")
     assert markdown(committed, navigation, "navigation", ["maml"]).startswith("| method | seeds | 0 updates |")
-    with pytest.raises(UserError, match="no printed table is declared for study hotter"):
+    with pytest.raises(UserError, match="no paper-scale run of study hotter"):
         markdown(table, BANDITS, "hotter", ["maml"])
     with pytest.raises(UserError, match="no paper-scale run of study bandits"):
         markdown(table.assign(scale="smoke"), BANDITS, "bandits", ["maml"])
+
+
+def test_a_study_without_a_printed_table_shows_its_returns():
+    table = evidence(grid_records(CELLS, KNOWN), bandit_info().columns).assign(study="hotter")
+    lines = markdown(table, BANDITS, "hotter", ["maml", "absent"]).splitlines()
+    place = [name for name in own_columns(table) if table[name].notna().any()]
+    assert lines[0].startswith(f"| {' | '.join(place)} | method | protocol | seeds | 0 updates | 1 update |")
+    first = table[table["method"].eq("maml") & table["setting"].eq(table["setting"].iloc[0])]
+    own = first[first["protocol"].eq(first["protocol"].iloc[0])]
+    values = [own.loc[own["step"].eq(step), "mean_return"] for step in sorted(own["step"].unique())]
+    shown = " | ".join(f"{number(one.mean())} ± {number(one.std())}" for one in values)
+    assert lines[2].endswith(f"| {own['seed'].nunique()} | {shown} |")
+    assert not any("absent" in line for line in lines)
 
 
 def test_thinned_curves_are_block_means_of_every_seed():

@@ -11,6 +11,7 @@ from scipy import stats
 from reports.attachments import Attachments
 from reports.exhibits import ladder
 from reports.exhibits.source import Source
+from reports.markdown import ladder_markdown
 from reports.papers.exhibits import LadderExhibit
 from reports.study_info import MethodInfo, SettingInfo, StudyInfo
 
@@ -153,3 +154,13 @@ def test_without_runs_there_is_nothing_and_with_one_rung_a_level():
     assert ladder.part(Attachments(), exhibit(), source(evidence({"other": [-1.0]}))).figures == []
     part = ladder.part(Attachments(), exhibit(), source(evidence({"low": [-1.0, -2.0, -3.0]})))
     assert len(part.figures) == 1
+
+
+def test_a_readme_shows_effects_upwards_and_what_the_full_set_up_has_over_going_without():
+    up, out = ladder_markdown(evidence(), exhibit()).split("\n\n")
+    low, high = stats.t.interval(0.95, 2, loc=5, scale=1 / 3**0.5)
+    effect = f"5.00 [{low:.2f}, {high:.2f}]"
+    assert up.splitlines()[2] == "| start | 3 | −22.00 ± 2.00 | – | – |"
+    assert up.splitlines()[3].startswith(f"| first | 3 | −17.00 ± 1.73 | {effect} |")
+    assert out.splitlines()[0].startswith("| without … (from full) |")
+    assert out.splitlines()[3].startswith("| test | 3 | −6.00 ± 2.00 | 1.00 |")  # the same in every seed: no interval

@@ -64,7 +64,9 @@ def command_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     export.add_argument("--to", help="folder (default: reports/evidence of the project, at paper scale)")
     text = "take runs that the store lacks from other committed evidence that has them"
     export.add_argument("--adopt", action="store_true", help=text)
-    table = add("table", "print a study's headline table in Markdown", "navigation", "study", "--scale")
+    table = add(
+        "table", "print the headline table of a study or a tuning, in Markdown", "navigation", "study", "--scale"
+    )
     table.add_argument("--evidence", help="evidence file (default: the committed one)")
     add("status", "list the runs of a study and their states", "navigation", *whole[:4])
     add("list", "list the studies and tunings", "", "--scale")

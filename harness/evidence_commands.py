@@ -9,6 +9,8 @@ from harness.composition import AUDIT, EVIDENCE_FOLDER, REGISTRIES, SUITES_FOLDE
 from harness.errors import UserError
 from harness.recorded import published_at, published_of, records_of, stem_of
 from harness.study import Study, find_study
+from harness.tuning.plan import tuning_files
+from harness.tuning_commands import print_tuning_table
 
 ESTIMATOR_CLAIM = ("point_corners", "rothfuss2019_promp", "dice_std_over_lvc")
 """The printed statement that the estimator audit measures: suite, paper, id."""
@@ -46,6 +48,8 @@ def print_table(options: argparse.Namespace) -> int:
     from reports.export import read_evidence
     from reports.markdown import markdown
 
+    if options.study in tuning_files(SUITES_FOLDER):
+        return print_tuning_table(options)
     study = read(find_study(options.study, SUITES_FOLDER), options.scale)
     evidence = read_evidence(Path(options.evidence or EVIDENCE_FOLDER / f"{stem_of(study)}.csv"))
     print(markdown(evidence, published_of(study), study.file.study, list(study.file.methods)), end="")

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from reports.tuning.trials import StageInfo
 
 
-def tuning_of(options: argparse.Namespace) -> Tuning:
+def tuning_of(options: argparse.Namespace, name: str | None = None) -> Tuning:
     """The tuning that was asked for."""
-    return Tuning(find_tuning(options.tuning, SUITES_FOLDER), options.scale, REGISTRIES)
+    return Tuning(find_tuning(name or options.tuning, SUITES_FOLDER), options.scale, REGISTRIES)
 
 
 def tune(options: argparse.Namespace, execute: Execute) -> int:
@@ -35,8 +35,7 @@ def tune(options: argparse.Namespace, execute: Execute) -> int:
     tuning, results = tuning_of(options), Path(options.results)
     if options.export == "" and tuning.scale == "smoke":
         raise UserError("no smoke test goes to the committed evidence; say --export FOLDER")
-    printed = _printed(tuning)  # refuse a table that is not there now, not after the search
-    stages = {name: _info(tuning, entry, printed) for name, entry in tuning.file.stages.items()}
+    stages, printed = _stages(tuning)  # refuse a table that is not there now, not after the search
     trials = run_tuning(
         tuning, results, tracking_uri(options), options.storage, options.workers, command_line(), execute
     )
@@ -62,6 +61,24 @@ def _write_page(
     return build(
         beside, told, out, stages=stages, title=file.title, printed=printed, notes=file.notes, findings=findings
     )
+
+
+def print_tuning_table(options: argparse.Namespace) -> int:
+    """Print what every stage found beside what is printed, in Markdown, from committed evidence."""
+    from reports.tuning.summary import found, markdown
+    from reports.tuning.trials import read_trials
+
+    tuning = tuning_of(options, options.study)
+    stages, _ = _stages(tuning)
+    trials = read_trials(Path(options.evidence or EVIDENCE_FOLDER / f"{tuning.stem}.csv"), stages)
+    print(markdown(found(trials, stages)), end="")
+    return 0
+
+
+def _stages(tuning: Tuning) -> tuple[dict[str, StageInfo], Printed | None]:
+    """What a page or a table has to know of all stages, and the printed table beside them."""
+    printed = _printed(tuning)
+    return {name: _info(tuning, entry, printed) for name, entry in tuning.file.stages.items()}, printed
 
 
 def _printed(tuning: Tuning) -> Printed | None:

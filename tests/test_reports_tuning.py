@@ -16,7 +16,7 @@ from reports.tuning import verdict
 from reports.tuning.landscape import NEAR, landscape, place_of, printed_point, scale_of
 from reports.tuning.page import build
 from reports.tuning.printed import printed_of
-from reports.tuning.summary import found, places, rates, reasons, searches
+from reports.tuning.summary import found, markdown, places, rates, reasons, searches
 from reports.tuning.trials import StageInfo, read_trials
 
 PROJECT = Path(__file__).parent.parent
@@ -185,6 +185,9 @@ def test_what_was_found_by_hand(tmp_path):
     assert (critic["rate"], critic["found"], critic["found_over_printed"]) == ("critic", "1", pytest.approx(0.5))
     assert (actor["rate"], actor["found"], actor["printed"]) == ("actor", "0.55", pytest.approx(1.4))
     assert actor["found_over_printed"] == pytest.approx(0.55 / 1.4)
+    shown = "critic 1 (2.0000), actor 0.55 (1.4000)"
+    line = f"| `{one.protocol}`: {one.name} | {row['method']} | 183 | 0.50 (−1.50) | {shown} | {one.word} |"
+    assert markdown([one]).splitlines()[2:] == [line]
 
 
 def test_the_trials_within_the_tolerance_are_counted(tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reports.tables import number
 from reports.tuning.importances import importances
 from reports.tuning.landscape import Place, Scale, place_of, scale_of
 from reports.tuning.trials import StageInfo, best_of, by_stage, complete
@@ -157,3 +158,21 @@ def places(stages: list[StageFound]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def markdown(stages: list[StageFound]) -> str:
+    """A line per stage: what it tuned, its best objective and rates with the printed ones in brackets, the answer."""
+    lines = ["| protocol: stage | method | trials | best objective | rates | the printed point is |"]
+    lines.append("|---|---|---:|---:|---|---|")
+    every = rates(stages)
+    for one, row in zip(stages, searches(stages).to_dict("records"), strict=True):
+        own = every[every["protocol"].eq(one.protocol) & every["stage"].eq(one.name)].to_dict("records")
+        listed = ", ".join(f"{of['rate']} {of['found']}{_bracket(of['printed'], 4)}" for of in own)
+        best = f"{number(row['best_value'], one.digits)}{_bracket(row['printed_best'], 2)}"
+        place = f"`{one.protocol}`: {one.name}"
+        lines.append(f"| {place} | {row['method']} | {row['trials']} | {best} | {listed} | {one.word} |")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _bracket(value: float, digits: int) -> str:
+    return "" if np.isnan(value) else f" ({number(value, digits)})"

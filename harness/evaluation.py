@@ -125,24 +125,25 @@ class _Episodes:
 class _Steps:
     """Data of an update: of every task, episodes until it has so many steps; the last one is finished.
 
-    Episodes come in rounds of as many as would do if none ended early. Every round has streams of its own, so that
-    update and round have the same noise whatever happened before. Episodes of a task that has enough are marked as
-    wholly invalid, and what no task needs is cut.
+    Episodes come in rounds. The first is what a protocol that counts episodes would have, with the same noise: the two
+    differ in their amount of data alone. Further ones are as many episodes as would do if none ended early, and have
+    streams of their own: update and round have the same noise whatever happened before. Episodes of a task that has
+    enough are marked as wholly invalid, and what no task needs is cut.
     """
 
     def __init__(self, suite: Suite, algorithm: Algorithm, tasks: Tasks, evaluation: Evaluation, name: str) -> None:
         self._suite, self._policy, self._tasks, self._evaluation = suite, algorithm.policy, tasks, evaluation
-        self._name, self._steps = name, evaluation.protocols[name].steps_per_task or 0
+        self._first, self._steps = (
+            _Episodes(suite, algorithm, tasks, evaluation, name),
+            evaluation.protocols[name].steps_per_task or 0,
+        )
         if self._policy.sequential:
             raise UserError(f"protocol {name}: a learner that remembers counts episodes; steps_per_task is not for it")
 
     def __call__(self, params: Params, update: int) -> Trajectories:
-        rounds: list[Trajectories] = []
-        missing = True
-        while missing:
+        rounds = [self._first(params, update)]
+        while bool((torch.cat([one.lengths() for one in rounds], dim=1).sum(1) < self._steps).any()):
             rounds.append(self._round(params, update, len(rounds)))
-            collected = torch.cat([one.lengths() for one in rounds], dim=1).sum(1)
-            missing = bool((collected < self._steps).any())
         found = Trajectories(*(torch.cat(parts, dim=1) for parts in zip(*rounds, strict=True)))
         lengths = found.lengths()
         wanted = lengths.cumsum(1) - lengths < self._steps

@@ -74,6 +74,16 @@ def test_where_no_episode_ends_early_the_budget_is_a_number_of_episodes(make_sui
     found = measure(suite, learner, {"last": params}, steps={**INNER, "steps_per_task": 3 * HORIZON})["steps"]
     assert found.counted.all()
     assert found.returns.shape == (3, TASKS, 3)
+    both = measure(suite, learner, {"last": params}, steps={**INNER, "steps_per_task": 4 * HORIZON}, episodes=INNER)
+    assert torch.equal(both["steps"].returns, both["episodes"].returns)  # the same data: not a bit apart
+
+
+def test_the_first_episodes_are_those_of_a_protocol_that_counts_episodes(easy):
+    suite, learner, params = easy
+    found = measure(suite, learner, {"last": params}, steps={**INNER, "steps_per_task": 9 * HORIZON}, episodes=INNER)
+    assert found["steps"].counted[0].sum(-1).min() > 4  # every task got more than these
+    assert torch.equal(found["steps"].returns[0, :, :4], found["episodes"].returns[0])
+    assert not torch.equal(found["steps"].returns[1, :, :4], found["episodes"].returns[1])  # adapted on more data
 
 
 def test_surplus_episodes_enter_neither_the_means_nor_the_adaptation(easy):

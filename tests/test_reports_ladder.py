@@ -78,6 +78,7 @@ def test_effects_are_paired_by_seed_and_add_up_to_the_gap():
 def test_an_effect_that_is_the_same_on_every_seed_has_no_interval_and_says_why():
     last = ladder.rungs(evidence(), exhibit().rungs, STEP).iloc[-1]
     assert last["effect_mean"] == pytest.approx(1.0)
+    assert last["before_mean"] == pytest.approx(-6.0)
     assert pd.isna(last["effect_low"])
     assert pd.isna(last["p_holm"])
     assert last["why"]
@@ -107,6 +108,22 @@ def test_a_missing_seed_makes_fewer_pairs_and_a_rung_without_runs_is_stepped_ove
     assert up["effect_mean"].iloc[1] == pytest.approx(16.0)
 
 
+def test_with_other_seeds_bars_and_shares_are_of_the_pairs():
+    levels = LEVELS | {"low": [-20.0, -22.0, -24.0, -80.0]}  # a seed that no other rung has
+    up = ladder.rungs(evidence(levels), exhibit().rungs, STEP).set_index("factor")
+    assert up.loc["start", "level_mean"] == pytest.approx(-36.5)
+    assert up.loc["first", ["before_mean", "effect_mean"]].tolist() == pytest.approx([-22.0, 5.0])
+    assert up["share"].sum() == pytest.approx(1.0)
+
+
+def test_what_a_test_needs_is_said():
+    up = ladder.rungs(evidence(), exhibit().rungs, STEP)
+    needed = stats.t.ppf(1 - 0.0125, 2)
+    assert f"With 3 pairs and 2 tests the most certain effect has to be {needed:.1f} times its" in str(
+        ladder.sentences(exhibit(), up, ({}, {}))
+    )
+
+
 def test_runs_without_numbers_are_stated():
     table = pd.concat([evidence(), evidence({"middle": [None, None, None, -1.0]}, status="diverged")])
     said = ladder.unfinished(table, exhibit())
@@ -119,8 +136,9 @@ def test_runs_without_numbers_are_stated():
 @pytest.mark.parametrize(
     ("printed", "words"),
     [
-        (-15.5, "first at the rung “start”"),
-        (-5.0, "first at the rung “second”"),
+        (-15.5, "nearest to the rung “first” (−17.00, 3 seeds); the last rung differs from it by 10.50"),
+        (-5.2, "nearest to the rung “test” (−5.00, 3 seeds)"),
+        (-13.0, "does not exclude it at: start, first, second, test."),
         (50.0, "in no rung’s 95 % prediction interval of one more seed; the last rung differs from it by −55.00"),
     ],
 )

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from reports.attachments import Attachments
 from reports.display import Column, count, interval, p, shown
@@ -35,8 +36,9 @@ def part(files: Attachments, exhibit: LadderExhibit, source: Source) -> Part:
     svg = figures.waterfall(up, (ends[0].get(exhibit.step), ends[1].get(exhibit.step)), title)
     alt = "A bar per rung from the lower end to the upper end, with the 95 % interval of its paired effect."
     caption = (
-        "each bar is what its factor adds to all that stand before it: mean over the seeds that both rungs have, 95 % "
-        "t interval of the paired difference; grey: the ends; dotted: the printed returns of both"
+        "each bar is what its factor adds to all that stand before it, from the mean of the rung before to its own, "
+        "both over the seeds that the two share, with the 95 % t interval of the paired difference; bars do not meet "
+        "where seeds differ; grey: the ends, over all of their seeds; dotted: the printed returns of both"
     )
     made = Part(figures=[files.figure(f"{source.name}_waterfall", svg, alt) | {"caption": caption}])
     made.tables.append(_up_table(files, exhibit, source, up))
@@ -55,7 +57,8 @@ def rungs(evidence: pd.DataFrame, ladder: Sequence[Rung], step: int) -> pd.DataF
     """A row per rung: its return over seeds after every update, and its effect at `step` over the rung before.
 
     return_<k>_mean, _sd: over seeds after k updates. level_*: at `step`. effect_mean, _low, _high, p: paired by seed
-    with the rung before, NaN for the first; p_holm: over all rungs; share: of the way from first to last.
+    with the rung before, whose mean over these seeds is before_mean; NaN for the first. p_holm: over all rungs; share:
+    of the sum of effects.
     Rungs without a finished run are left out; the next one is then compared with the last that has one.
     """
     rows: list[dict[str, Any]] = []
@@ -103,12 +106,14 @@ def _returns(seeds: pd.DataFrame, step: int) -> dict[str, Any]:
 
 def _effect(after: pd.Series | None, before: pd.Series | None) -> dict[str, Any]:
     """The paired difference, NaN where there is nothing to compare with; equal runs differ by 0 without interval."""
-    row = {"effect_mean": np.nan, "effect_low": np.nan, "effect_high": np.nan, "p": np.nan, "pairs": 0, "why": ""}
+    names = ("effect_mean", "effect_low", "effect_high", "before_mean", "p")
+    row: dict[str, Any] = dict.fromkeys(names, np.nan) | {"pairs": 0, "why": ""}
     if after is None or before is None:
         return row
     pairs = pd.concat([after, before], axis=1, keys=["after", "before"]).dropna()
     row["pairs"] = len(pairs)
     if len(pairs):
+        row["before_mean"] = float(pairs["before"].mean())
         row["effect_mean"] = float((pairs["after"] - pairs["before"]).mean())
     try:
         test = paired_t(pairs["after"], pairs["before"])
@@ -118,7 +123,7 @@ def _effect(after: pd.Series | None, before: pd.Series | None) -> dict[str, Any]
 
 
 def _with_shares(table: pd.DataFrame) -> pd.DataFrame:
-    gap = table["level_mean"].iloc[-1] - table["level_mean"].iloc[0]
+    gap = table["effect_mean"].sum()
     shares = table["effect_mean"] / gap if gap else table["effect_mean"] * np.nan
     return table.assign(p_holm=holm(list(table["p"].astype("float64"))), share=shares)
 
@@ -153,6 +158,7 @@ def sentences(exhibit: LadderExhibit, up: pd.DataFrame, ends: tuple[dict[int, fl
         said.append(f"Effects that are told from chance after Holm’s adjustment, the largest first: {listed}.")
     else:
         said.append("No single effect is told from chance after Holm’s adjustment.")
+    said.append(_power(up))
     if step in ends[1]:
         said.append(_reached(exhibit, up, ends[1][step]))
     return said
@@ -161,19 +167,33 @@ def sentences(exhibit: LadderExhibit, up: pd.DataFrame, ends: tuple[dict[int, fl
 def _reached(exhibit: LadderExhibit, up: pd.DataFrame, printed: float) -> str:
     """Whether the printed number lies in a rung's prediction interval of one more seed, and from which rung on."""
     step = exhibit.step
-    inside = up[up["level_mean"].sub(printed).abs().le(_half_prediction(up))]
-    last = up.iloc[-1]
+    away = up["level_mean"].sub(printed).abs()
+    inside, near, last = up[away.le(_half_prediction(up))], up.iloc[int(away.to_numpy().argmin())], up.iloc[-1]
     left = f"the last rung differs from it by {number(last['level_mean'] - printed, 2)}"
     if inside.empty:
         return (
             f"The printed {number(printed, 2)} after {step} updates lies in no rung’s 95 % prediction interval of one "
             f"more seed; {left}."
         )
-    first = inside.iloc[0]
     return (
-        f"The printed {number(printed, 2)} after {step} updates lies in the 95 % prediction interval of one more seed "
-        f"first at the rung “{first['factor']}” ({number(first['level_mean'], 2)}, {first['seeds']} seeds), in all at: "
-        f"{', '.join(inside['factor'])}; {left}."
+        f"The printed {number(printed, 2)} after {step} updates is nearest to the rung “{near['factor']}” "
+        f"({number(near['level_mean'], 2)}, {near['seeds']} seeds); {left}. The 95 % prediction interval of one more "
+        f"seed, which is wide where seeds are few, does not exclude it at: {', '.join(inside['factor'])}."
+    )
+
+
+def _power(up: pd.DataFrame) -> str:
+    """What it takes for an effect to be told from chance: with few pairs, Holm's first step is nearly out of reach."""
+    pairs, tests = (
+        int(up.loc[up["p"].notna(), "pairs"].min()) if up["p"].notna().any() else 0,
+        int(up["p"].notna().sum()),
+    )
+    if pairs < 2:
+        return "Nothing can be tested with fewer than two pairs."
+    needed = float(stats.t.ppf(1 - 0.025 / tests, pairs - 1))
+    return (
+        f"With {pairs} pairs and {tests} tests the most certain effect has to be {needed:.1f} times its standard "
+        "error: the intervals, which are not adjusted, say more than these words."
     )
 
 

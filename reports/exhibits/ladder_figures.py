@@ -14,19 +14,20 @@ ROW_INCHES = 0.34
 
 
 def waterfall(up: pd.DataFrame, ends: tuple[float | None, float | None], title: str) -> str:
-    """A bar per rung from where the one before ended to where it ends; the first and the last level in grey.
+    """A bar per rung: its paired effect, from the mean of the rung before over the same seeds; both ends in grey.
 
-    A bar is the difference of the two levels; its whisker is the 95 % interval of the paired effect, drawn from where
-    the bar begins. ends: the printed returns of the lower and the upper end, as dotted lines.
+    Its whisker is the 95 % interval of the effect, drawn from where the bar begins. ends: the printed returns of the
+    lower and the upper end, as dotted lines.
     """
     levels, places = up["level_mean"].to_numpy(dtype=float), np.arange(len(up))
+    starts = up["before_mean"].fillna(0.0).to_numpy(dtype=float)
+    lengths = up["effect_mean"].fillna(up["level_mean"]).to_numpy(dtype=float)
     with drawing():
         drawn, axes = subplots(1, 1, (6.6, ROW_INCHES * (len(up) + 2) + 0.9))
         axis = axes[0, 0]
-        for place, level in zip(places, levels, strict=True):
-            start = 0.0 if place == 0 else levels[place - 1]
-            colour = GREY if place == 0 else UP if level >= start else DOWN
-            axis.barh(place, level - start, left=start, color=colour, height=0.6)
+        for place, start, length in zip(places, starts, lengths, strict=True):
+            colour = GREY if place == 0 else UP if length >= 0 else DOWN
+            axis.barh(place, length, left=start, color=colour, height=0.6)
             _whisker(axis, up.iloc[place], place, start)
             axis.annotate(
                 _text(up.iloc[place]), (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8
@@ -44,7 +45,7 @@ def waterfall(up: pd.DataFrame, ends: tuple[float | None, float | None], title: 
         names = [f"+ {factor}" if place else str(factor) for place, factor in enumerate(up["factor"])]
         axis.set_yticks([*places, len(up)], [*names, "all of it"])
         axis.set_ylim(len(up) + 0.6, -1.5)
-        axis.set_xlim(min(levels.min(), _lowest(up)) * 1.04, 0.0)
+        axis.set_xlim(_lowest(up) * 1.04, 0.0)
         axis.set_xlabel(title, fontsize=9)
         axis.grid(visible=False, axis="y")
         return svg_text(drawn)
@@ -87,6 +88,6 @@ def _minus(text: str) -> str:
 
 def _lowest(up: pd.DataFrame) -> float:
     """How far to the left anything reaches."""
-    starts = up["level_mean"].shift(1)
-    reach = pd.concat([up["level_mean"], up["level_low"].head(1), starts + up["effect_low"]])
+    begins = up["before_mean"]
+    reach = pd.concat([up["level_mean"], up["level_low"].head(1), begins, begins + up["effect_low"]])
     return float(reach.min())

@@ -279,6 +279,24 @@ def test_a_trial_that_diverges_is_told_as_failed_with_its_reason(tmp_path, monke
     assert failed["value"] == ""
 
 
+@pytest.mark.parametrize("broken", [ValueError("no such goal"), MemoryError()])
+def test_a_run_that_raises_stops_the_search_and_is_tried_again(whole, tmp_path, monkeypatch, capsys, broken):
+    path, results, seen = write(tmp_path), new_results(tmp_path / "results"), 0
+
+    def once(metrics: dict[str, float]) -> dict[str, float]:
+        nonlocal seen
+        seen += 1
+        if seen == 6:  # in the second trial
+            raise broken
+        return metrics
+
+    monkeypatch.setattr("harness.runner.meta_iteration", breaking("maml", once))
+    assert tune(path, results) == 2
+    assert f"outer_t001 maml seed 0: failed: {type(broken).__name__}" in capsys.readouterr().err
+    assert tune(path, results) == 0
+    assert trials(results) == trials(whole[1])
+
+
 def test_a_stage_without_any_value_says_why(tmp_path, monkeypatch, capsys):
     nan = {"post_update_return": float("nan")}
     monkeypatch.setattr("harness.runner.meta_iteration", breaking("maml", lambda metrics: metrics | nan))

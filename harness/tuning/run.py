@@ -110,9 +110,8 @@ def run_tuning(
     total = sum(entry.trials for entry in names.values())
     minutes = tuning.file.minutes
     expected = "" if minutes is None else f"; about {duration(60.0 * minutes / workers)} if nothing is done yet"
-    console.print(
-        f"{tuning.file.tuning} ({tuning.scale}): {len(names)} stages, {total} trials, {workers} workers{expected}"
-    )
+    size = f"{len(names)} stages, {total} trials, {workers} worker{'s' if workers > 1 else ''}"
+    console.print(f"{tuning.file.tuning} ({tuning.scale}): {size}{expected}")
     found: dict[str, Values] = {}
     stages: list[tuple[Stage, Best]] = []
     with ExitStack() as stack:

@@ -67,7 +67,11 @@ Objective = Annotated[CurveObjective | MetaTestObjective, Field(discriminator="o
 
 
 class PruneEntry(Settings):
-    """Leave a trial out of further seeds once its mean so far is below the median of the finished trials there."""
+    """Leave a trial out of further seeds once it looks worse than half of the others (Optuna's ``MedianPruner``).
+
+    After every seed but the last: pruned if the best of its means so far (over the first seed, over two, ...) is below
+    the median, over the complete trials of earlier batches, of their means over as many seeds. None of them is pruned.
+    """
 
     startup_trials: Count
     """Finished trials before any is pruned."""

@@ -1,7 +1,8 @@
 """Optuna studies over studies: propose trials in batches, run them through the engine, tell them in order.
 
 Numbers do not depend on the number of workers, nor on interruptions: trials are proposed in fixed batches from what
-was told before the batch, the sampler draws from (seed, trial, parameter) alone, and a trial's runs are RunSpecs.
+was told before the batch, the sampler draws from (seed, trial, parameter) alone, and a trial's runs are RunSpecs. A
+trial whose run diverged has failed for good; one whose run raised, or lost its process, is tried again.
 """
 
 from __future__ import annotations
@@ -105,8 +106,14 @@ class Stage:
         """Take notice of one run: its value, or why there is none, and whether the trial goes on."""
         run = attempt.runs[index]
         directory = RunDirectory.of(self._results, run.spec.run_id)
-        if (status := directory.status()) != "done":
-            attempt.state, attempt.reason = TrialState.FAIL, f"{run.title}: {status}: {_reason(directory, status)}"
+        if (status := directory.status()) not in FINISHED:
+            raise UserError(
+                f"stage {self.name}, {run.title}: {status}: {_reason(directory, status)}; nothing is told of its "
+                "batch, and the same command tries again"
+            )
+        if status != "done":
+            reason = directory.read_manifest()["reason"]
+            attempt.state, attempt.reason = TrialState.FAIL, f"{run.title}: {status}: {reason}"
             return
         attempt.values.append(_value(directory, self.entry))
         attempt.curves.append(_means(directory))
@@ -208,10 +215,9 @@ def _mean(values: list[float]) -> float:
 
 
 def _reason(directory: RunDirectory, status: str) -> str:
+    """Why a run that was to be executed has no end."""
     from harness.files import read_json
 
-    if status in FINISHED:
-        return str(directory.read_manifest()["reason"])
     return str(read_json(directory.failure)["reason"]) if status == "failed" else "someone else works on it"
 
 

@@ -139,6 +139,16 @@ class LearnedCriticSettings(ActorSettings, AdvantageSettings):
     actor_inner_lr: Rate
     critic_inner_lr: Rate
 
+    @model_validator(mode="after")
+    def _slots_fit_the_meta_test(self, info: ValidationInfo) -> Self:
+        """Where a protocol counts steps, tasks have different numbers of episodes: there is no buffer of fixed size."""
+        if self.unused_slots != "excluded" and (steps := (info.context or {}).get("steps")):
+            raise ValueError(
+                f"unused_slots is {self.unused_slots}, but protocol {steps[0]} has steps_per_task; make it excluded, "
+                "or say under protocols of the method which others it is measured under"
+            )
+        return self
+
     @property
     def inner_rates(self) -> tuple[float, float]:
         """Inner learning rates of actor and critic."""

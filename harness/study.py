@@ -157,6 +157,7 @@ class _Cell:
             "updates": budget.meta_iterations,
             "episodes": max(budget.episodes_per_task, rounds * evaluation.episodes_per_task),
             "provides": suite.provides,
+            "steps": [name for name, protocol in protocols.items() if protocol.steps_per_task is not None],
         }
         method_layers = [
             Layer(("hyperparameters",), self._shared_hyperparameters(algorithm)),
@@ -225,7 +226,7 @@ class _Cell:
         """Merge blocks from the general to the particular; an error points at the block that brought the value.
 
         ``context`` is what settings may check themselves against: the number of ``updates`` that they will serve, the
-        ``episodes`` that one task can have, and what the suite ``provides``.
+        ``episodes`` that one task can have, the protocols that count ``steps``, and what the suite ``provides``.
         """
         merged: Any = {}
         for layer in layers:

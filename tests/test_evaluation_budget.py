@@ -233,3 +233,15 @@ def test_a_method_may_be_measured_under_some_of_the_protocols(tmp_path):
     data["methods"]["maml"]["protocols"] = ["owm"]
     with pytest.raises(UserError, match=r"unknown protocol 'owm'; did you mean 'own'\?"):
         load(write_study(tmp_path, data))
+
+
+def test_slots_of_a_fixed_buffer_do_not_go_with_a_budget_of_steps(tmp_path):
+    study = tiny()
+    study["hyperparameters"]["unused_slots"] = "stale"
+    study["evaluation"]["protocols"]["fresh"]["steps_per_task"] = 70
+    with pytest.raises(UserError, match="unused_slots is stale, but protocol fresh has steps_per_task"):
+        load(write_study(tmp_path, study)).plan()
+    study["evaluation"]["protocols"]["plain"] = {"rule": "inner", "updates": 1}
+    for method in study["methods"].values():
+        method["protocols"] = ["plain"]
+    assert load(write_study(tmp_path, study)).plan()

@@ -48,7 +48,7 @@ point-1d: reproduce  ## ProMP's toy task: update directions of formulations I an
 estimators: .venv/ready  ## every meta-gradient estimator against the exact meta-gradient (about 10 minutes)
 	$(BIN)/metarepro estimators --scale $(SCALE) --results $(RESULTS)
 
-tune: .venv/ready  ## rerun the Ulm report's tuning of its learning rates, twice, and write the page (TUNING=tuning_navigation: TUNE_TIME)
+tune: .venv/ready  ## rerun the Ulm report's tuning of its learning rates, twice, and write the page (TUNING=tuning_navigation: 33 CPU minutes)
 	$(BIN)/metarepro tune $(TUNING) --scale $(SCALE) --results $(RESULTS) --workers $(WORKERS)
 
 tune-ui: .venv/ready  ## open optuna-dashboard on 127.0.0.1:8080 over the trials of a tuning

@@ -46,6 +46,13 @@ def test_the_table_is_the_one_of_the_committed_evidence(stem):
     assert shown == markdown(evidence_of(stem), published, name, list(study.file.methods))
 
 
+@pytest.mark.parametrize("name", ["tuning_navigation"])
+def test_the_table_of_a_tuning_is_the_one_of_its_committed_trials(name, capsys):
+    assert cli.main(["table", name]) == 0
+    shown = README.split(f"<!-- table:{name} -->\n")[1].split(f"<!-- /table:{name} -->")[0]
+    assert shown == capsys.readouterr().out
+
+
 def test_the_counts_of_verdicts_are_those_of_the_committed_evidence(capsys):
     assert cli.main(["verdicts", "--markdown"]) == 0
     shown = README.split("<!-- table:verdicts -->\n")[1].split("<!-- /table:verdicts -->")[0]

@@ -55,7 +55,8 @@ def _effects_markdown(head: str, effect: str, table: pd.DataFrame, step: int) ->
     for row in table.to_dict("records"):
         ends = f" [{number(row['effect_low'])}, {number(row['effect_high'])}]" if pd.notna(row["effect_low"]) else ""
         p = "–" if pd.isna(row["p_holm"]) else f"{row['p_holm']:.2g}"
-        level = f"{number(row['level_mean'])} ± {number(row['level_sd'])}"
+        spread = f" ± {number(row['level_sd'])}" if pd.notna(row["level_sd"]) else ""
+        level = f"{number(row['level_mean'])}{spread}"
         lines.append(f"| {row['factor']} | {row['seeds']} | {level} | {number(row['effect_mean'])}{ends} | {p} |")
     return "\n".join(lines) + "\n"
 

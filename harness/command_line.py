@@ -62,7 +62,7 @@ def command_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     verdicts.add_argument("--markdown", action="store_true", help="the counts as a table for a README")
     export = add("export", "write the evidence of a study as CSV", "navigation --seeds 0-19", *whole)
     export.add_argument("--to", help="folder (default: reports/evidence of the project, at paper scale)")
-    text = "take runs that the store lacks from other committed evidence that has them"
+    text = "take runs that the store lacks from other evidence in the same folder, by their run_id"
     export.add_argument("--adopt", action="store_true", help=text)
     table = add(
         "table", "print the headline table of a study or a tuning, in Markdown", "navigation", "study", "--scale"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.composition import AUDIT, EVIDENCE_FOLDER, REGISTRIES, SUITES_FOLDER, command_line, read, runs_of, study_of
 from harness.errors import UserError
+from harness.files import read_json
 from harness.recorded import published_at, published_of, records_of, stem_of
 from harness.study import Study, find_study
 from harness.tuning.plan import tuning_files
@@ -19,7 +20,7 @@ ESTIMATOR_CLAIM = ("point_corners", "rothfuss2019_promp", "dice_std_over_lvc")
 def export_evidence(options: argparse.Namespace) -> int:
     """Write the evidence of a study as a small sorted CSV with its provenance."""
     from reports.exhibits.blocks import figure_data
-    from reports.export import write_evidence
+    from reports.export import read_evidence, write_evidence
 
     study = study_of(options)
     if options.to is None and (study.scale == "smoke" or study.path.parent.parent != SUITES_FOLDER):
@@ -32,6 +33,10 @@ def export_evidence(options: argparse.Namespace) -> int:
     settings, adopt = study.file.settings_and_columns(), _names_of(study, options) if options.adopt else None
     written = write_evidence(records, target, command_line(), settings, beside, adopt)
     print(f"evidence: {written}\nprovenance: {written.with_suffix('.provenance.json')}")
+    for name, one in read_json(written.with_suffix(".provenance.json")).get("adopted", {}).items():
+        print(f"adopted: {one['runs']} runs of {name}")
+    if missing := set(adopt or ()) - set(read_evidence(written)["run_id"]):
+        print(f"still missing: {len(missing)} of the {len(adopt or ())} runs of the study")
     for ending in sorted(beside):
         print(f"of figures: {written.with_name(f'{written.stem}{ending}.csv')}")
     return 0

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from harness.composition import EVIDENCE_FOLDER, REGISTRIES, SUITES_FOLDER, command_line, tracking_uri
 from harness.engine import Execute
 from harness.errors import UserError
-from harness.files import read_json
+from harness.files import read_json, require_writable
 from harness.recorded import published_at
-from harness.tuning.plan import Tuning, find_tuning
+from harness.tuning.plan import Tuning, find_tuning, tuning_files
 
 if TYPE_CHECKING:
     from harness.tuning.schema import StageEntry
@@ -33,8 +33,12 @@ def tune(options: argparse.Namespace, execute: Execute) -> int:
     from harness.tuning.table import write_evidence
 
     tuning, results = tuning_of(options), Path(options.results)
-    if options.export == "" and tuning.scale == "smoke":
-        raise UserError("no smoke test goes to the committed evidence; say --export FOLDER")
+    if options.export == "" and (tuning.scale == "smoke" or tuning.path not in tuning_files(SUITES_FOLDER).values()):
+        raise UserError(
+            "only the project's own tunings, and no smoke test, go to its committed evidence; say --export FOLDER"
+        )
+    if options.export is not None:
+        require_writable(Path(options.export or EVIDENCE_FOLDER))
     stages, printed = _stages(tuning)  # refuse a table that is not there now, not after the search
     trials = run_tuning(
         tuning, results, tracking_uri(options), options.storage, options.workers, command_line(), execute
@@ -55,7 +59,7 @@ def _write_page(
     from reports.tuning.page import build
 
     file, out = tuning.file, results / "reports"
-    beside = write_evidence(tuning, trials, out / tuning.stem, results, command_line())
+    beside = write_evidence(tuning, trials, out / tuning.stem, results, command_line(), whole=False)
     findings = file.findings if tuning.scale == "paper" else ()
     told = read_json(beside.with_suffix(".provenance.json"))
     return build(
@@ -116,9 +120,13 @@ def _info(tuning: Tuning, entry: StageEntry, printed: Printed | None) -> StageIn
 
 def start_dashboard(options: argparse.Namespace) -> int:
     """Open optuna-dashboard on 127.0.0.1 over the trials of a tuning."""
+    from harness.tuning.storage import database
+
     tuning = tuning_of(options)
     source = options.storage or str(Path(options.results) / "tuning" / tuning.stem / "optuna.journal")
-    if options.storage is None and not Path(source).exists():
+    if options.storage is not None:
+        database(options.storage)  # refuse one that does not answer
+    elif not Path(source).exists():
         raise UserError(f"{source}: there are no trials yet; `metarepro tune {options.tuning}` makes them")
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", options.port)) == 0:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import UserError
-from harness.files import write_atomic, write_json
+from harness.files import read_json, write_atomic, write_json
 from reports.records import STATUSES, Records
 from reports.study_info import Scalar
 
@@ -229,6 +229,9 @@ def adopted(
         rows = rows[rows["run_id"].isin(missing)]
         if rows.empty:
             continue
+        told = read_json(other.with_suffix(".provenance.json"))
+        if told.get("sha256") != _sha256(other.read_text(encoding="utf-8")):
+            raise UserError(f"{other}: not the numbers that its provenance speaks of (sha256); they cannot be adopted")
         own = own_columns(rows)
         mine = rows.drop(columns=own)
         for name in ("study", "setting", "scale", "method"):
@@ -242,7 +245,8 @@ def adopted(
             "code_version": sorted(rows["code_version"].unique()),
         }
     whole = pd.concat(parts, ignore_index=True).sort_values(_ORDER, kind="stable", ignore_index=True)
-    return whole.astype(frame.dtypes.to_dict()), {"adopted": taken} if taken else {}
+    seeds = sorted(int(seed) for seed in whole["seed"].unique())
+    return whole.astype(frame.dtypes.to_dict()), {"adopted": taken, "seeds": seeds} if taken else {}
 
 
 def _sha256(text: str) -> str:

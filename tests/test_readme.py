@@ -9,6 +9,7 @@ import pytest
 
 from harness import cli, composition
 from harness.study import find_study, read_study
+from harness.tuning.plan import Tuning
 from reports.export import read_evidence
 from reports.markdown import markdown
 from reports.papers.published_file import load_published
@@ -44,6 +45,17 @@ def test_the_table_is_the_one_of_the_committed_evidence(stem):
     published = load_published(PROJECT / "suites" / study.file.suite / "published.yaml")
     shown = README.split(f"<!-- table:{stem} -->\n")[1].split(f"<!-- /table:{stem} -->")[0]
     assert shown == markdown(evidence_of(stem), published, name, list(study.file.methods))
+
+
+def test_the_tuning_file_that_is_shown_is_one(tmp_path):
+    shown = README.split("```yaml\ntuning: my_tuning\n")[1].split("```")[0]
+    text = f"tuning: my_tuning\n{shown}".replace("suites/", f"{PROJECT / 'suites'}/")
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    tuning = Tuning(path, "paper", composition.REGISTRIES)
+    (first, second) = tuning.runs("inner", tuning.probe("inner"), {}, 0)
+    assert (first.spec.seed, second.spec.seed) == (1000, 1001)
+    assert first.spec.suite.settings["test_goals"]["source"] == "stream"
 
 
 @pytest.mark.parametrize("name", ["tuning_navigation"])

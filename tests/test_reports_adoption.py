@@ -6,6 +6,7 @@ import json
 import pandas as pd
 import pytest
 
+from harness.errors import UserError
 from reports.export import evidence, read_evidence, write_evidence
 from tests.reference.synthetic_runs import synthetic_records
 
@@ -71,3 +72,18 @@ def test_only_what_was_asked_for_and_has_a_provenance_is_taken(folder):
         mine, folder / "supplement.csv", "make", COLUMNS, adopt=names([*unsigned, "unknown"], "default")
     )
     assert set(read_evidence(path)["run_id"]) == set(mine.runs["run_id"])
+
+
+def test_numbers_that_their_provenance_does_not_speak_of_are_not_taken(folder):
+    ids = sorted(read_evidence(folder / "main.csv")["run_id"].unique())
+    text = (folder / "main.csv").read_text()
+    (folder / "main.csv").write_text(text.replace("-1", "-9", 1))
+    with pytest.raises(UserError, match="main.csv: not the numbers that its provenance speaks of"):
+        write_evidence(
+            records("supplement", "larger", (5,)),
+            folder / "supplement.csv",
+            "make",
+            COLUMNS,
+            adopt=names(ids, "default"),
+        )
+    assert not (folder / "supplement.csv").exists()

@@ -336,6 +336,8 @@ def _change(data: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("stages.fresh.objective.step", 2, "objective.step is 2, but there are 1 updates"),
         ("stages.fresh.objective.of", "curves", "'curve'"),
         ("stages.outer.seeds", "4-1", "is not a list of seeds"),
+        ("stages.outer.space.value", {"low": 0.1, "high": 1}, "'value' is a column of the table of trials"),
+        ("stages.outer.space.ratio", {"choices": ["half", "all"]}, "'ratio' has choices that are no numbers"),
         ("stages.outer.changes", {"budget": {"meta_iteration": 1}}, "did you mean 'meta_iterations'?"),
         ("study", "none.yaml", "none.yaml does not exist"),
         ("study_scale", "papr", "the study has no scale 'papr'; did you mean 'paper'?"),
@@ -385,7 +387,7 @@ def test_a_search_that_was_begun_as_another_is_refused_and_keeps_what_it_has(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert f"stage outer was begun with {shown}" in error
-    assert "nothing was changed" in error
+    assert "no trial is lost" in error
     assert (tmp_path / "results" / "tuning" / "search" / "trials.csv").read_bytes() == before
     assert tune(write(tmp_path), tmp_path / "results") == 0  # put back, it goes on
 
@@ -433,6 +435,111 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path, capsys):
     assert tune(write(tmp_path), results) == 2
     assert "optuna.journal: not a journal of trials" in capsys.readouterr().err
     assert journal.read_text() == "something else\nentirely\n"
+
+
+@pytest.mark.parametrize("text", ["garbage", "garbage\n", '{"op_code": 99}\n', '{"op_code": 0, "wor'])
+def test_whatever_is_in_the_journal_there_is_one_line_or_a_search(whole, tmp_path, capsys, text):
+    results = new_results(tmp_path / "results")
+    journal = results / "tuning" / "search" / "optuna.journal"
+    journal.parent.mkdir(parents=True)
+    journal.write_text(text)
+    if text.startswith('{"op_code": 0'):  # half of a first line: nothing was told yet
+        assert tune(write(tmp_path), results) == 0
+        assert trials(results) == trials(whole[1])
+        return
+    assert tune(write(tmp_path), results) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "not a journal of trials" in error
+    assert journal.read_text() == text
+
+
+def test_a_last_line_that_is_garbage_is_refused_and_nothing_is_added(whole, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(whole[1], tmp_path / "results")
+    shutil.copy(new_results(tmp_path / "store") / "mlflow.db", tmp_path / "results" / "mlflow.db")
+    journal = tmp_path / "results" / "tuning" / "search" / "optuna.journal"
+    journal.write_text(journal.read_text() + "garbage\n")
+    before = journal.read_bytes()
+    assert tune(write(tmp_path), tmp_path / "results") == 2
+    assert "not a journal of trials, or damaged (line " in capsys.readouterr().err
+    assert journal.read_bytes() == before
+
+
+def test_what_no_trial_was_told_of_can_still_be_corrected(whole, tmp_path, capsys):
+    data, results = tuning(), new_results(tmp_path / "results")
+    data["stages"]["outer"]["objective"]["name"] = "pre_return"
+    assert tune(write(tmp_path, data), results) == 2
+    error = capsys.readouterr().err
+    assert "meta-training has no curve 'pre_return'" in error
+    assert "search.yaml:" in error
+    assert tune(write(tmp_path), results) == 0
+    assert trials(results) == trials(whole[1])
+
+
+def test_both_ends_of_a_range_are_tried_on_the_study_before_anything_runs(tmp_path, capsys):
+    data = tuning()
+    data["stages"]["outer"]["space"]["far"] = {"low": 0.5, "high": 1.5}
+    data["stages"]["outer"]["assign"]["hyperparameters.discount"] = "far"
+    assert tune(write(tmp_path, data), tmp_path / "results") == 2
+    assert "less than or equal to 1" in capsys.readouterr().err
+    assert not (tmp_path / "results" / "tuning").exists()
+
+
+def test_words_can_be_searched(tmp_path):
+    data = tuning()
+    data["stages"].pop("fresh")
+    data["stages"]["outer"]["space"]["shape"] = {"choices": ["relu", "tanh"]}
+    data["stages"]["outer"]["assign"]["hyperparameters.hidden_activation"] = "shape"
+    results = new_results(tmp_path / "results")
+    assert tune(write(tmp_path, data), results) == 0
+    assert {row["hidden_activation"] for row in trials(results)} == {"relu", "tanh"}
+
+
+def test_two_processes_on_one_database_are_told_so(tmp_path, capsys, monkeypatch):
+    import optuna
+
+    url = f"sqlite:///{tmp_path / 'trials.db'}"
+    real = optuna.Study.tell
+
+    def told_before(study, trial, *arguments, **named):
+        real(study, trial, *arguments, **named)
+        return real(study, trial, *arguments, **named)
+
+    monkeypatch.setattr(optuna.Study, "tell", told_before)
+    assert tune(write(tmp_path), new_results(tmp_path / "results"), "--storage", url) == 2
+    assert "trial 0 has been told by someone else" in capsys.readouterr().err
+
+
+def test_only_the_projects_own_tunings_go_to_its_evidence_and_only_with_their_runs(whole, tmp_path, capsys):
+    path, results = whole
+    assert tune(path, results, "--export") == 2
+    assert "only the project's own tunings" in capsys.readouterr().err
+    assert tune(path, results, "--export", str(tmp_path / "evidence")) == 0
+    assert (tmp_path / "evidence" / "search.csv").exists()
+    import shutil
+
+    shutil.copytree(results, tmp_path / "results")
+    shutil.copy(new_results(tmp_path / "store") / "mlflow.db", tmp_path / "results" / "mlflow.db")
+    gone = trials(results)[0]["run_ids"]
+    shutil.rmtree(tmp_path / "results" / "runs" / gone)
+    capsys.readouterr()
+    assert tune(path, tmp_path / "results", "--export", str(tmp_path / "more")) == 2
+    assert "1 of the 10 runs behind the trials are not here" in capsys.readouterr().err
+    assert not (tmp_path / "more" / "search.csv").exists()
+
+
+def test_a_stage_that_failed_leaves_its_trials_to_read(tmp_path, monkeypatch):
+    nan = {"post_update_return": float("nan")}
+    monkeypatch.setattr("harness.runner.meta_iteration", breaking("maml", lambda metrics: metrics | nan))
+    assert tune(write(tmp_path), new_results(tmp_path / "results")) == 2
+    assert {row["state"] for row in trials(tmp_path / "results")} == {"fail"}
+
+
+def test_a_dashboard_over_a_database_that_does_not_answer_is_one_line(tmp_path, capsys):
+    assert cli.main(["tune-ui", str(write(tmp_path)), "--storage", "sqlite:////does/not/exist/trials.db"]) == 2
+    assert "the database cannot be used" in capsys.readouterr().err
 
 
 def test_a_dashboard_without_trials_says_how_to_make_them(tmp_path, capsys):

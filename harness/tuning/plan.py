@@ -42,7 +42,8 @@ class Tuning:
         self._base = self._bare_study()
         for name in self.file.stages:
             self.seeds(name)
-            self.runs(name, self.probe(name), {}, 0)  # refuse a bad stage now, not after the stages before it
+            for point in self._ends(name):
+                self.runs(name, point, {}, 0)  # refuse a bad stage now, not after the stages before it
 
     @property
     def stem(self) -> str:
@@ -51,8 +52,7 @@ class Tuning:
 
     def seeds(self, stage: str) -> list[int]:
         """Training seeds of a stage's trials."""
-        where = self._source.where(self._locate(("stages", stage, "seeds")))
-        return parse_seeds(self.file.stages[stage].seeds, where)
+        return parse_seeds(self.file.stages[stage].seeds, self.where(stage, "seeds"))
 
     def probe(self, stage: str) -> Values:
         """One point of the space: the lower end, or the first choice, of everything."""
@@ -60,6 +60,19 @@ class Tuning:
             name: entry.choices[0] if isinstance(entry, ChoiceEntry) else entry.low
             for name, entry in self.file.stages[stage].space.items()
         }
+
+    def _ends(self, stage: str) -> list[Values]:
+        """Points at which every parameter has each of its ends, or of its choices, at least once."""
+        ends = {
+            name: list(entry.choices) if isinstance(entry, ChoiceEntry) else [entry.low, entry.high]
+            for name, entry in self.file.stages[stage].space.items()
+        }
+        most = max(len(values) for values in ends.values())
+        return [{name: values[min(index, len(values) - 1)] for name, values in ends.items()} for index in range(most)]
+
+    def where(self, stage: str, key: str) -> str:
+        """File and line of a key of a stage."""
+        return self._source.where(self._locate(("stages", stage, key)))
 
     def assigned(self, stage: str, values: Values) -> Values:
         """Parameters as places in the study: products are multiplied out."""
@@ -81,10 +94,8 @@ class Tuning:
             source = self._with(source, stage, "assign", _nested(keys, value), (place,))
         study = Study(source, self.scale, self._registries)
         if entry.method not in study.file.methods:
-            where = self._source.where(self._locate(("stages", stage, "method")))
-            raise UserError(
-                f"{where}: the study has no method {entry.method!r}{nearest(entry.method, study.file.methods)}"
-            )
+            hint = nearest(entry.method, study.file.methods)
+            raise UserError(f"{self.where(stage, 'method')}: the study has no method {entry.method!r}{hint}")
         self._require_objective(stage, entry, study)
         planned = [run for run in study.plan(self.seeds(stage)) if run.method == entry.method]
         label = f"{stage}_t{trial:03d}"
@@ -94,7 +105,7 @@ class Tuning:
         if entry.objective.of != "meta_test":
             return
         protocols = study.file.evaluation.protocols
-        where = self._source.where(self._locate(("stages", stage, "objective")))
+        where = self.where(stage, "objective")
         if entry.objective.protocol not in protocols:
             hint = nearest(entry.objective.protocol, protocols)
             raise UserError(f"{where}: the meta-test has no protocol {entry.objective.protocol!r}{hint}")

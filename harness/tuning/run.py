@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -21,7 +21,7 @@ from harness.tuning.table import table
 from harness.worker import Event, Job
 
 if TYPE_CHECKING:
-    from harness.tuning.search import Best, Stage
+    from harness.tuning.search import Stage
 
 LINE_EVERY_S = 15.0
 
@@ -113,7 +113,7 @@ def run_tuning(
     size = f"{len(names)} stages, {total} trials, {workers} worker{'s' if workers > 1 else ''}"
     console.print(f"{tuning.file.tuning} ({tuning.scale}): {size}{expected}")
     found: dict[str, Values] = {}
-    stages: list[tuple[Stage, Best]] = []
+    stages: list[Stage] = []
     with ExitStack() as stack:
         opened = stack.enter_context(open_storage(folder, storage))
         pool = stack.enter_context(Pool(workers, execute))
@@ -123,15 +123,19 @@ def run_tuning(
             before = {place: value for one in entry.after for place, value in found[one].items()}
             stage = Stage(tuning, name, before, opened, results, runner)
             _search(stage, entry.trials, console)
+            stages.append(stage)
+            write_atomic(folder / "trials.csv", table(tuning, stages, results).encode())
             best = stage.best()
             found[name] = best.assigned
-            stages.append((stage, best))
-            chosen = ", ".join(f"{place.rpartition('.')[2]} {value:.5g}" for place, value in best.assigned.items())
+            chosen = ", ".join(f"{place.rpartition('.')[2]} {_short(value)}" for place, value in found[name].items())
             console.print(f"{name}: best trial {best.trial.number}, value {best.trial.value:.3f}; {chosen}")
-            write_atomic(folder / "trials.csv", table(tuning, [one for one, _ in stages], results).encode())
         runner.record()
     console.print(f"trials: {folder / 'trials.csv'}\nMLflow: {tracking_uri}")
     return folder / "trials.csv"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def _search(stage: Stage, trials: int, console: Console) -> None:

@@ -14,6 +14,9 @@ from harness.spec import Count, Name, Seed
 from harness.study_file import SeedText
 
 Number = Annotated[float, Field(strict=False)]
+COLUMNS = ("tuning", "scale", "protocol", "stage", "method", "trial", "state", "value")
+AFTER = ("pre_update_return", "post_update_return", "seeds", "values", "reason", "run_ids", "cpu_s")
+"""Columns of the table of trials, before and after those of the parameters: no parameter can be called so."""
 
 
 class RangeEntry(Settings):
@@ -103,11 +106,13 @@ class StageEntry(Settings):
     def columns(self) -> dict[str, str]:
         """Place in the study -> its name in tables: the last word of it, or all of it where two share that word."""
         words = {place: place.rpartition(".")[2] for place in self.assign}
-        taken = [*self.space, *words.values()]
+        taken = [*self.space, *words.values(), *COLUMNS, *AFTER]
         return {place: word if taken.count(word) == 1 else place for place, word in words.items()}
 
     @model_validator(mode="after")
     def _parameters_are_used(self) -> Self:
+        if reserved := sorted(set(self.space) & {*COLUMNS, *AFTER}):
+            raise ValueError(f"space: {reserved[0]!r} is a column of the table of trials; call the parameter otherwise")
         used = {name.strip() for product in self.assign.values() for name in product.split("*")}
         if unknown := sorted(used - set(self.space)):
             raise ValueError(f"assign uses {unknown[0]!r}, which is not in the space; it has {', '.join(self.space)}")
@@ -115,6 +120,16 @@ class StageEntry(Settings):
             raise ValueError(f"assign does not use {unused[0]!r} of the space")
         if unknown := sorted(set(self.published) - set(self.assign)):
             raise ValueError(f"published names {unknown[0]!r}, which is not assigned")
+        return self
+
+    @model_validator(mode="after")
+    def _products_are_of_numbers(self) -> Self:
+        for place, product in self.assign.items():
+            names = [name.strip() for name in product.split("*")]
+            for name in names if len(names) > 1 else ():
+                entry = self.space[name]
+                if isinstance(entry, ChoiceEntry) and not all(type(one) in (int, float) for one in entry.choices):
+                    raise ValueError(f"assign.{place}: {name!r} has choices that are no numbers, so it has no product")
         return self
 
 

@@ -49,14 +49,22 @@ class Stage:
         startup = entry.prune.startup_trials if entry.prune else 0
         # `pruned` asks only where the stage declares it.
         pruner = optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=0)
-        self.study = optuna.create_study(
-            storage=storage,
-            study_name=f"{tuning.stem}/{name}",
-            direction="maximize",
-            load_if_exists=True,
-            sampler=Reseeded(file.sampler, file.seed, name),
-            pruner=pruner,
-        )
+        title, sampler = f"{tuning.stem}/{name}", Reseeded(file.sampler, file.seed, name)
+
+        def opened() -> optuna.Study:
+            return optuna.create_study(
+                storage=storage,
+                study_name=title,
+                direction="maximize",
+                load_if_exists=True,
+                sampler=sampler,
+                pruner=pruner,
+            )
+
+        self.study = opened()
+        if not self._told() and self.study.user_attrs.get("identity") != self._identity():
+            optuna.delete_study(study_name=title, storage=storage)  # nothing is known of it yet: it may begin anew
+            self.study = opened()
         self._require_unchanged()
 
     def search(self) -> Iterator[int]:
@@ -115,7 +123,7 @@ class Stage:
             reason = directory.read_manifest()["reason"]
             attempt.state, attempt.reason = TrialState.FAIL, f"{run.title}: {status}: {reason}"
             return
-        attempt.values.append(_value(directory, self.entry))
+        attempt.values.append(_value(directory, self.entry, self._tuning.where(self.name, "objective")))
         attempt.curves.append(_means(directory))
         if self.entry.prune is None or index + 1 == len(attempt.runs):
             return
@@ -135,7 +143,15 @@ class Stage:
             trial.set_user_attr("reason", attempt.reason)
         state = attempt.state or TrialState.COMPLETE
         value = _mean(attempt.values) if state == TrialState.COMPLETE else None
-        self.study.tell(trial, value, state=state)
+        try:
+            self.study.tell(trial, value, state=state)
+        except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
+            if not self.study.get_trials(deepcopy=False)[trial.number].state.is_finished():
+                raise
+            raise UserError(
+                f"stage {self.name}: trial {trial.number} has been told by someone else: two processes tune in one "
+                "storage; wait for the other, then the same command goes on"
+            ) from None
 
     def _require_unchanged(self) -> None:
         """Refuse a search that began as another one, and show where they differ."""
@@ -148,7 +164,7 @@ class Stage:
             more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
             raise UserError(
                 f"{self._tuning.path}: stage {self.name} was begun with {where} = {was}, and now has {value}{more}; "
-                "put it back, or give the tuning another name or --results to begin anew; nothing was changed"
+                "put it back, or give the tuning another name or --results to begin anew; no trial is lost"
             )
 
     def _identity(self) -> dict[str, Any]:
@@ -178,26 +194,26 @@ class _Attempt:
         self.reason = ""
 
 
-def _value(directory: RunDirectory, entry: StageEntry) -> float:
+def _value(directory: RunDirectory, entry: StageEntry, where: str) -> float:
     """The objective of one run."""
     import pyarrow.parquet
 
     objective = entry.objective
     if objective.of == "curve":
-        return _curve(directory, objective.name, objective.over)
+        return _curve(directory, objective.name, objective.over, where)
     rows = pyarrow.parquet.read_table(directory.returns).to_pylist()
     return _mean(
         [row["mean_return"] for row in rows if (row["protocol"], row["step"]) == (objective.protocol, objective.step)]
     )
 
 
-def _curve(directory: RunDirectory, name: str, over: str) -> float:
+def _curve(directory: RunDirectory, name: str, over: str, where: str = "") -> float:
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(directory.curves)
     if name not in table.column_names or not table.num_rows:
         known = ", ".join(column for column in table.column_names if column != "iteration")
-        raise UserError(f"objective: meta-training has no curve {name!r}; it has {known or 'none: there was none'}")
+        raise UserError(f"{where}: meta-training has no curve {name!r}; it has {known or 'none: there was none'}")
     values = table.column(name).to_pylist()
     return _mean(values) if over == "mean" else float(values[-1])
 

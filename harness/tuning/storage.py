@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import socket
 from collections.abc import Iterator
@@ -46,14 +47,34 @@ def journal(folder: Path) -> BaseStorage:
     """The journal of a tuning. A process that was killed may have left half a line at its end: it is cut off."""
     path = folder / "optuna.journal"
     if path.exists():
-        content = path.read_bytes()
-        if not content.endswith(b"\n") and content:
-            path.write_bytes(content[: content.rfind(b"\n") + 1])
+        _mend(path)
     backend = JournalFileBackend(str(path), lock_obj=JournalFileSymlinkLock(str(path), grace_period=LOCK_GRACE_S))
     try:
         return JournalStorage(backend)
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(f"{path}: not a journal of trials, or damaged ({error}); move it away to begin anew") from None
+    except (ValueError, KeyError, TypeError, AssertionError, OSError) as error:
+        raise _damaged(path, str(error) or type(error).__name__) from None
+
+
+def _mend(path: Path) -> None:
+    """Cut off what follows the last whole line. Errors: a line that is none of a journal; the file stays as it is."""
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            known = isinstance(json.loads(line)["op_code"], int)
+        except (ValueError, KeyError, TypeError):
+            known = False
+        if not known:
+            raise _damaged(path, f"line {number}")
+    half = content[len(whole) :]
+    if half and not whole and not half.startswith(b"{"):
+        raise _damaged(path, "line 1")
+    if half:
+        path.write_bytes(whole)
+
+
+def _damaged(path: Path, what: str) -> UserError:
+    return UserError(f"{path}: not a journal of trials, or damaged ({what}); move it away to begin anew")
 
 
 def database(url: str) -> BaseStorage:
@@ -79,7 +100,10 @@ def database(url: str) -> BaseStorage:
     try:
         return RDBStorage(url)
     except Exception as error:  # drivers raise many kinds
-        raise UserError(f"--storage {url}: the database cannot be used: {str(error).splitlines()[0][:200]}") from None
+        reason = str(error).splitlines()[0][:200]
+        if isinstance(error, ImportError):
+            reason = f"its driver is not installed; `.venv/bin/pip install` it, such as psycopg[binary] ({reason[:80]})"
+        raise UserError(f"--storage {url}: the database cannot be used: {reason}") from None
 
 
 class Reseeded(BaseSampler):

@@ -7,15 +7,14 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import UserError
 from harness.files import read_json, sha256, write_atomic, write_json
 from harness.results import RunDirectory
 from harness.tuning.plan import Tuning
+from harness.tuning.schema import AFTER, COLUMNS
 
 if TYPE_CHECKING:
     from harness.tuning.search import Stage
-
-COLUMNS = ("tuning", "scale", "protocol", "stage", "method", "trial", "state", "value")
-AFTER = ("pre_update_return", "post_update_return", "seeds", "values", "reason", "run_ids", "cpu_s")
 
 
 def table(tuning: Tuning, stages: list[Stage], results: Path) -> str:
@@ -69,16 +68,17 @@ def _cpu(manifest: dict[str, Any]) -> float:
     return float(manifest.get("cpu_s", manifest["wall_clock_s"]))
 
 
-def write_evidence(tuning: Tuning, trials: Path, folder: Path, results: Path, command: str) -> Path:
-    """The table of trials as committed evidence, with what made it."""
+def write_evidence(tuning: Tuning, trials: Path, folder: Path, results: Path, command: str, whole: bool = True) -> Path:
+    """The table of trials as committed evidence, with what made it. Errors: ``whole``, and runs of it are not there."""
     text = trials.read_text()
     rows = list(csv.DictReader(io.StringIO(text)))
-    manifests = [
-        read_json(RunDirectory.of(results, run_id).manifest)
-        for row in rows
-        for run_id in row["run_ids"].split()
-        if RunDirectory.of(results, run_id).manifest.exists()
-    ]
+    ran = [RunDirectory.of(results, run_id) for row in rows for run_id in row["run_ids"].split()]
+    manifests = [read_json(one.manifest) for one in ran if one.manifest.exists()]
+    if whole and len(manifests) < len(ran):
+        raise UserError(
+            f"{results / 'runs'}: {len(ran) - len(manifests)} of the {len(ran)} runs behind the trials are not here, "
+            "so nobody could say what made them; export with the --results where they are"
+        )
 
     def distinct(key: str) -> list[Any]:
         return sorted({one[key] for one in manifests})
@@ -98,6 +98,7 @@ def write_evidence(tuning: Tuning, trials: Path, folder: Path, results: Path, co
             "sha256": sha256(text.encode()),
             "trials": len(rows),
             "runs": len(manifests),
+            **({"runs_not_here": len(ran) - len(manifests)} if len(manifests) < len(ran) else {}),
             "cpu_minutes": round(sum(_cpu(one) for one in manifests) / 60.0, 1),
             "code_version": distinct("code_version"),
             "dirty": any(one["dirty"] for one in manifests),

@@ -78,7 +78,7 @@ def test_numbers_that_their_provenance_does_not_speak_of_are_not_taken(folder):
     ids = sorted(read_evidence(folder / "main.csv")["run_id"].unique())
     text = (folder / "main.csv").read_text()
     (folder / "main.csv").write_text(text.replace("-1", "-9", 1))
-    with pytest.raises(UserError, match="main.csv: not the numbers that its provenance speaks of"):
+    with pytest.raises(UserError, match="not the numbers that its provenance speaks of"):
         write_evidence(
             records("supplement", "larger", (5,)),
             folder / "supplement.csv",

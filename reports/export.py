@@ -238,7 +238,7 @@ def adopted(
             mine[name] = [names[run_id][name] for run_id in rows["run_id"]]
         for name in own_columns(frame):
             mine[name] = [columns[setting][name] for setting in mine["setting"]]
-        parts.append(mine[list(frame.columns)])
+        parts.append(mine.reindex(columns=frame.columns))  # what older evidence does not have stays empty
         missing -= set(rows["run_id"])
         taken[other.name] = {
             "runs": int(rows["run_id"].nunique()),

@@ -1,13 +1,14 @@
 """Evidence of a study that takes runs from other evidence: the same run under another name, and nothing else."""
 
 import dataclasses
+import hashlib
 import json
 
 import pandas as pd
 import pytest
 
 from harness.errors import UserError
-from reports.export import evidence, read_evidence, write_evidence
+from reports.export import evidence, evidence_csv, read_evidence, write_evidence
 from tests.reference.synthetic_runs import synthetic_records
 
 COLUMNS = {"default": {"M": 20}, "larger": {"M": 40}}
@@ -87,3 +88,17 @@ def test_numbers_that_their_provenance_does_not_speak_of_are_not_taken(folder):
             adopt=names(ids, "default"),
         )
     assert not (folder / "supplement.csv").exists()
+
+
+def test_what_older_evidence_lacks_stays_empty(folder):
+    other = read_evidence(folder / "main.csv")
+    ids = sorted(other["run_id"].unique())
+    text = evidence_csv(other.drop(columns="tasks"))
+    (folder / "main.csv").write_text(text)
+    told = {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+    (folder / "main.provenance.json").write_text(json.dumps(told))
+    mine = records("supplement", "larger", (5,))
+    adopt = names(ids, "default")
+    table = read_evidence(write_evidence(mine, folder / "supplement.csv", "make", COLUMNS, adopt=adopt))
+    assert table.loc[table["run_id"].isin(ids), "tasks"].isna().all()
+    assert table.loc[~table["run_id"].isin(ids), "tasks"].notna().all()

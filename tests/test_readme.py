@@ -28,6 +28,7 @@ def study_of(name, scale="paper"):
 
 TABLES = {
     "navigation": "paper",
+    "supplementary": "paper",
     "bandits": "paper",
     "bandits_ablation": "paper",
     "tabular_mdp": "paper",

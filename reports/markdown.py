@@ -62,21 +62,27 @@ def _effects_markdown(head: str, effect: str, table: pd.DataFrame, step: int) ->
 
 
 def returns_markdown(evidence: pd.DataFrame, study: str, labels: Sequence[str]) -> str:
-    """A line per setting, method and protocol: return after every update, ± SD over seeds."""
+    """A line per setting, method and protocol: return after every update, ± SD over seeds that finished, "of" all."""
     mine = evidence[evidence["study"].eq(study) & evidence["scale"].eq("paper")]
     if mine.empty:
         raise UserError(f"the evidence has no paper-scale run of study {study}")
-    mine, settings = done(mine), [name for name in own_columns(mine) if mine[name].notna().any()]
-    steps = sorted(mine["step"].unique())
+    settings = [name for name in own_columns(mine) if mine[name].notna().any()]
+    steps = sorted(done(mine)["step"].unique())
     heads = [*settings, "method", "protocol", "seeds", *(f"{k} updates" if k != 1 else "1 update" for k in steps)]
     lines = [heads, ["---"] * (len(settings) + 2) + ["---:"] * (len(steps) + 1)]
     for setting in mine["setting"].drop_duplicates():
         for label in labels:
             own = mine[mine["setting"].eq(setting) & mine["method"].eq(label)]
-            for protocol, group in own.groupby("protocol", sort=False):
-                place = [str(group[name].iloc[0]) for name in settings]
+            asked, finished = own["seed"].nunique(), done(own)
+            place = [str(own[name].iloc[0]) for name in settings] if asked else []
+            if asked and finished.empty:
+                lines.append([*place, label, "–", f"0 of {asked}", *("–" for _ in steps)])
+            for protocol, group in finished.groupby("protocol", sort=False):
                 cells = [_mean_and_sd(group.loc[group["step"].eq(step), "mean_return"]) for step in steps]
-                lines.append([*place, label, str(protocol), str(group["seed"].nunique()), *cells])
+                seeds = group["seed"].nunique()
+                lines.append(
+                    [*place, label, str(protocol), f"{seeds} of {asked}" if seeds < asked else str(seeds), *cells]
+                )
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

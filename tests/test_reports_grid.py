@@ -316,6 +316,11 @@ def test_a_study_without_a_printed_table_shows_its_returns():
     shown = " | ".join(f"{number(one.mean())} ± {number(one.std())}" for one in values)
     assert lines[2].endswith(f"| {own['seed'].nunique()} | {shown} |")
     assert not any("absent" in line for line in lines)
+    seed = first["seed"].iloc[0]
+    lost = table.assign(status=table["status"].mask(table.index.isin(first.index) & table["seed"].eq(seed), "diverged"))
+    assert f"| {own['seed'].nunique() - 1} of {own['seed'].nunique()} |" in markdown(lost, BANDITS, "hotter", ["maml"])
+    none = table.assign(status=table["status"].mask(table.index.isin(first.index), "diverged"))
+    assert f"| maml | – | 0 of {own['seed'].nunique()} | – | – |" in markdown(none, BANDITS, "hotter", ["maml"])
 
 
 def test_thinned_curves_are_block_means_of_every_seed():

@@ -61,7 +61,7 @@ ladder: STUDY := ladder
 ladder: reproduce  ## from the Ulm replication to the original MAML code, one factor at a time (LADDER_TIME)
 
 extensions: STUDY := extensions
-extensions: reproduce  ## what the Ulm report proposes to try next, under equal tuning (EXT_TIME)
+extensions: reproduce  ## what the Ulm report proposes to try next, under equal tuning (25 CPU minutes)
 
 report: .venv/ready  ## write the report on all studies that were run (STUDY=: on one; COMPARE=a,b: two results folders side by side)
 	$(BIN)/metarepro report $(if $(COMPARE),--compare $(COMPARE) --results $(RESULTS),$(if $(filter file,$(origin STUDY)),all,$(STUDY)) --results $(RESULTS) $(if $(filter file,$(origin SCALE)),,--scale $(SCALE)) $(if $(SEEDS),--seeds $(SEEDS)))

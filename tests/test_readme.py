@@ -29,6 +29,7 @@ def study_of(name, scale="paper"):
 TABLES = {
     "navigation": "paper",
     "supplementary": "paper",
+    "extensions": "paper",
     "bandits": "paper",
     "bandits_ablation": "paper",
     "tabular_mdp": "paper",

@@ -58,7 +58,7 @@ supplementary: STUDY := supplementary
 supplementary: reproduce  ## the Ulm report's supplements over ten seeds (86 CPU minutes)
 
 ladder: STUDY := ladder
-ladder: reproduce  ## from the Ulm replication to the original MAML code, one factor at a time (LADDER_TIME)
+ladder: reproduce  ## from the Ulm replication to the original MAML code, one factor at a time (127 CPU minutes)
 
 extensions: STUDY := extensions
 extensions: reproduce  ## what the Ulm report proposes to try next, under equal tuning (25 CPU minutes)

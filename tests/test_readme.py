@@ -28,6 +28,7 @@ def study_of(name, scale="paper"):
 
 TABLES = {
     "navigation": "paper",
+    "ladder": "paper",
     "supplementary": "paper",
     "extensions": "paper",
     "bandits": "paper",

@@ -20,6 +20,28 @@ def _port(text: str) -> int:
     return _positive(text, 65_535)
 
 
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "study": {"nargs": "?", "default": "navigation", "help": "a study's name or file (default: navigation)"},
+    "--scale": {"default": "paper", "help": "a size that the study names, such as paper or smoke (default: paper)"},
+    "--seeds": {"help": "training seeds, such as 0-4 or 0,2,7 (default: the study's own)"},
+    "--results": {"default": "results", "help": "folder for all results (default: results)"},
+    "--tracking-uri": {"help": "MLflow store (default: MLFLOW_TRACKING_URI, else SQLite in the results folder)"},
+    "tuning": {
+        "nargs": "?",
+        "default": "tuning_navigation",
+        "help": "a tuning's name or file (default: tuning_navigation)",
+    },
+    "--storage": {"metavar": "URL", "help": "database of the trials (default: a journal in --results)"},
+    "--workers": {"type": _positive, "default": os.cpu_count() or 1, "help": "runs side by side (default: cores)"},
+    "--export": {"nargs": "?", "const": "", "metavar": "FOLDER", "help": "write the evidence as well"},
+}
+"""Arguments of several commands."""
+OF_A_STUDY = ("study", "--scale", "--seeds", "--results", "--tracking-uri")
+OF_A_TUNING = ("tuning", "--scale", "--results", "--storage")
+Add = Callable[..., argparse.ArgumentParser]
+"""``add(name, text, example, *arguments)``: a command with some of the arguments above."""
+
+
 def command_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     """The parser; every command's handler by its name."""
     parser = argparse.ArgumentParser(
@@ -28,31 +50,41 @@ def command_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
         epilog="example: metarepro reproduce navigation --seeds 0-4",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    shared: dict[str, dict[str, Any]] = {
-        "study": {"nargs": "?", "default": "navigation", "help": "a study's name or file (default: navigation)"},
-        "--scale": {"default": "paper", "help": "a size that the study names, such as paper or smoke (default: paper)"},
-        "--seeds": {"help": "training seeds, such as 0-4 or 0,2,7 (default: the study's own)"},
-        "--results": {"default": "results", "help": "folder for all results (default: results)"},
-        "--tracking-uri": {"help": "MLflow store (default: MLFLOW_TRACKING_URI, else SQLite in the results folder)"},
-    }
 
     def add(name: str, text: str, example: str, *arguments: str) -> argparse.ArgumentParser:
         epilog = f"example: metarepro {name} {example}".rstrip()
         command = commands.add_parser(name, help=text, description=text, epilog=epilog)
         command.set_defaults(handler=handlers[name])
         for argument in arguments:
-            command.add_argument(argument, **shared[argument])
+            command.add_argument(argument, **ARGUMENTS[argument])
         return command
 
-    whole = tuple(shared)
-    both = add("reproduce", "run what is missing of a study, write its page", "navigation --seeds 0-4", *whole)
-    run = add("run", "run what is missing of a study", "navigation --seeds 0-4 --workers 2", *whole)
-    for command in (both, run):
-        cores = os.cpu_count() or 1
-        command.add_argument("--workers", type=_positive, default=cores, help="runs side by side (default: cores)")
-    report = add(
-        "report", "write the report on all studies, or on one, from the recorded runs", "navigation", *whole[1:]
+    _add_studies(add)
+    _add_reports(add)
+    _add_searches(add)
+    ui = add("ui", "open MLflow on 127.0.0.1", "--port 5000", "--results", "--tracking-uri")
+    ui.add_argument("--port", type=_port, default=5000, help="port (default: 5000)")
+    return parser
+
+
+def _add_studies(add: Add) -> None:
+    """Running studies, and what there is to run."""
+    add(
+        "reproduce",
+        "run what is missing of a study, write its page",
+        "navigation --seeds 0-4",
+        *OF_A_STUDY,
+        "--workers",
     )
+    add("run", "run what is missing of a study", "navigation --seeds 0-4 --workers 2", *OF_A_STUDY, "--workers")
+    add("status", "list the runs of a study and their states", "navigation", *OF_A_STUDY[:4])
+    add("list", "list the studies and tunings", "", "--scale")
+
+
+def _add_reports(add: Add) -> None:
+    """What recorded runs and committed evidence say."""
+    text = "write the report on all studies, or on one, from the recorded runs"
+    report = add("report", text, "navigation", *OF_A_STUDY[1:])
     report.add_argument("study", nargs="?", default="all", help="a study's name or file (default: all that were run)")
     report.set_defaults(scale=None)
     report.add_argument("--compare", metavar="A,B", help="two results folders: what differs between them, side by side")
@@ -60,39 +92,21 @@ def command_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     verdicts.add_argument("study", nargs="?", metavar="ID", help="everything behind one verdict, down to its runs")
     verdicts.add_argument("--results", help="folder of recorded runs (default: the committed evidence)")
     verdicts.add_argument("--markdown", action="store_true", help="the counts as a table for a README")
-    export = add("export", "write the evidence of a study as CSV", "navigation --seeds 0-19", *whole)
+    export = add("export", "write the evidence of a study as CSV", "navigation --seeds 0-19", *OF_A_STUDY)
     export.add_argument("--to", help="folder (default: reports/evidence of the project, at paper scale)")
     text = "take runs that the store lacks from other evidence in the same folder, by their run_id"
     export.add_argument("--adopt", action="store_true", help=text)
-    table = add(
-        "table", "print the headline table of a study or a tuning, in Markdown", "navigation", "study", "--scale"
-    )
+    text = "print the headline table of a study or a tuning, in Markdown"
+    table = add("table", text, "navigation", "study", "--scale")
     table.add_argument("--evidence", help="evidence file (default: the committed one)")
-    add("status", "list the runs of a study and their states", "navigation", *whole[:4])
-    add("list", "list the studies and tunings", "", "--scale")
+
+
+def _add_searches(add: Add) -> None:
+    """What is measured beside the studies: estimators, and searches for hyperparameters."""
     text = "measure meta-gradient estimators against the exact meta-gradient"
-    audit = add("estimators", text, "--scale smoke", "--scale", "--results")
-    audit.add_argument("--export", nargs="?", const="", metavar="FOLDER", help="write the evidence as well")
-    search = add("tune", "rerun a search for hyperparameters, write its page", "tuning_navigation --workers 2")
-    board = add("tune-ui", "open optuna-dashboard on 127.0.0.1", "tuning_navigation --port 8080")
-    for command in (search, board):
-        command.add_argument(
-            "tuning",
-            nargs="?",
-            default="tuning_navigation",
-            help="a tuning's name or file (default: tuning_navigation)",
-        )
-        command.add_argument("--scale", **shared["--scale"])
-        command.add_argument("--results", **shared["--results"])
-        command.add_argument(
-            "--storage", metavar="URL", help="database of the trials (default: a journal in --results)"
-        )
-    search.add_argument("--tracking-uri", **shared["--tracking-uri"])
-    search.add_argument(
-        "--workers", type=_positive, default=os.cpu_count() or 1, help="runs side by side (default: cores)"
-    )
-    search.add_argument("--export", nargs="?", const="", metavar="FOLDER", help="write the evidence as well")
+    add("estimators", text, "--scale smoke", "--scale", "--results", "--export")
+    text = "rerun a search for hyperparameters, write its page"
+    further = ("--tracking-uri", "--workers", "--export")
+    add("tune", text, "tuning_navigation --workers 2", *OF_A_TUNING, *further)
+    board = add("tune-ui", "open optuna-dashboard on 127.0.0.1", "tuning_navigation --port 8080", *OF_A_TUNING)
     board.add_argument("--port", type=_port, default=8080, help="port (default: 8080)")
-    ui = add("ui", "open MLflow on 127.0.0.1", "--port 5000", "--results", "--tracking-uri")
-    ui.add_argument("--port", type=_port, default=5000, help="port (default: 5000)")
-    return parser

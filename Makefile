@@ -55,7 +55,7 @@ tune-ui: .venv/ready  ## open optuna-dashboard on 127.0.0.1:8080 over the trials
 	$(BIN)/metarepro tune-ui $(TUNING) --scale $(SCALE) --results $(RESULTS)
 
 supplementary: STUDY := supplementary
-supplementary: reproduce  ## the Ulm report's supplements over ten seeds (86 CPU minutes)
+supplementary: reproduce  ## the Ulm report's supplements over ten seeds (about 86 CPU minutes)
 
 ladder: STUDY := ladder
 ladder: reproduce  ## from the Ulm replication to the original MAML code, one factor at a time (127 CPU minutes)

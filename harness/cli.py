@@ -23,7 +23,8 @@ from harness.errors import UserError
 from harness.evidence_commands import audit_estimators, export_evidence, print_table
 from harness.plan import Plan
 from harness.report_commands import print_verdicts, report_on_study, write_report
-from harness.study import Study, scales_of, study_files
+from harness.study import Study
+from harness.study_source import scales_of, study_files
 from harness.tracking import set_mlflow_environment
 from harness.tuning.plan import Tuning, tuning_files
 from harness.tuning_commands import start_dashboard, tune

@@ -13,7 +13,9 @@ from harness.api import Registries
 from harness.extensions import with_installed
 from harness.plan import require_runs
 from harness.spec import PlannedRun
-from harness.study import Study, find_study, parse_seeds, read_study
+from harness.study import Study, read_study
+from harness.study_file import parse_seeds
+from harness.study_source import find_study
 from harness.tracking import default_uri
 from suites import SUITES
 

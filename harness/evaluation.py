@@ -133,10 +133,8 @@ class _Steps:
 
     def __init__(self, suite: Suite, algorithm: Algorithm, tasks: Tasks, evaluation: Evaluation, name: str) -> None:
         self._suite, self._policy, self._tasks, self._evaluation = suite, algorithm.policy, tasks, evaluation
-        self._first, self._steps = (
-            _Episodes(suite, algorithm, tasks, evaluation, name),
-            evaluation.protocols[name].steps_per_task or 0,
-        )
+        self._first = _Episodes(suite, algorithm, tasks, evaluation, name)
+        self._steps = evaluation.protocols[name].steps_per_task or 0
         if self._policy.sequential:
             raise UserError(f"protocol {name}: a learner that remembers counts episodes; steps_per_task is not for it")
 

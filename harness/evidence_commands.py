@@ -9,7 +9,8 @@ from harness.composition import AUDIT, EVIDENCE_FOLDER, REGISTRIES, SUITES_FOLDE
 from harness.errors import UserError
 from harness.files import read_json
 from harness.recorded import published_at, published_of, records_of, stem_of
-from harness.study import Study, find_study
+from harness.study import Study
+from harness.study_source import find_study
 from harness.tuning.plan import tuning_files
 from harness.tuning_commands import print_tuning_table
 
@@ -33,10 +34,11 @@ def export_evidence(options: argparse.Namespace) -> int:
     settings, adopt = study.file.settings_and_columns(), _names_of(study, options) if options.adopt else None
     written = write_evidence(records, target, command_line(), settings, beside, adopt)
     print(f"evidence: {written}\nprovenance: {written.with_suffix('.provenance.json')}")
-    for name, one in read_json(written.with_suffix(".provenance.json")).get("adopted", {}).items():
-        print(f"adopted: {one['runs']} runs of {name}")
-    if missing := set(adopt or ()) - set(read_evidence(written)["run_id"]):
-        print(f"still missing: {len(missing)} of the {len(adopt or ())} runs of the study")
+    if adopt is not None:
+        for name, one in read_json(written.with_suffix(".provenance.json")).get("adopted", {}).items():
+            print(f"adopted: {one['runs']} runs of {name}")
+        if missing := set(adopt) - set(read_evidence(written)["run_id"]):
+            print(f"still missing: {len(missing)} of the {len(adopt)} runs of the study")
     for ending in sorted(beside):
         print(f"of figures: {written.with_name(f'{written.stem}{ending}.csv')}")
     return 0

@@ -21,7 +21,9 @@ from harness.composition import (
     tracking_uri,
 )  # fmt: skip
 from harness.errors import UserError
-from harness.study import Study, find_study, parse_seeds, scales_of, study_files
+from harness.study import Study
+from harness.study_file import parse_seeds
+from harness.study_source import find_study, scales_of, study_files
 from harness.tracking import Store, default_uri
 from harness.validation import nearest
 from suites import SUITES

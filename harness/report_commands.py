@@ -22,7 +22,7 @@ from harness.recorded import (
     section_of,
     studies_of,
 )  # fmt: skip
-from harness.study import scales_of, study_files
+from harness.study_source import scales_of, study_files
 
 
 def write_report(options: argparse.Namespace) -> int:

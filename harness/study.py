@@ -1,8 +1,7 @@
-"""Study files: reading, checking, and expanding them into runs."""
+"""A study: every value of its file checked, and expanded into runs."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +12,10 @@ from harness.api import Declaration, Registries
 from harness.errors import UserError, located
 from harness.extensions import Kind, OwnFiles, guarding
 from harness.spec import Budget, Component, Evaluation, PlannedRun, Protocol, RunSpec
-from harness.study_file import ProtocolEntry, StudyFile
+from harness.study_file import ProtocolEntry, StudyFile, parse_seeds
+from harness.study_source import read_source
 from harness.validation import holds, nearest, validated
-from harness.yaml_source import Location, Source, extend, merge, read_yaml
-
-OF_ONE_STUDY = ("findings", "companions")
-"""What a study that extends another under a name of its own does not take over: it is about the other's results."""
+from harness.yaml_source import Location, Source, merge
 
 
 class Layer(NamedTuple):
@@ -249,71 +246,3 @@ def read_study(path: Path, scale: str, registries: Registries) -> Study:
     value, an unknown suite, algorithm, rule or scale, a circle of ``extends``.
     """
     return Study(read_source(path), scale, registries)
-
-
-def read_source(path: Path) -> Source:
-    """A study file over what it extends, not checked yet.
-
-    Folded from the oldest on, so that what a study drops is dropped from all of its ancestors.
-    """
-    chain, folder, seen = [read_yaml(path)], path.parent, {path.resolve()}
-    while "extends" in chain[-1].data:
-        where, name = chain[-1].where(("extends",)), chain[-1].data.pop("extends")
-        chain[-1].lines.pop(("extends",), None)
-        if not isinstance(name, str) or "\0" in name:
-            raise UserError(f"{where}: extends: expected the path of a study file, found {str(name)[:80]!r}")
-        parent = folder / name
-        if parent.resolve() in seen:
-            raise UserError(f"{where}: {parent} extends itself")
-        if not parent.exists():
-            raise UserError(f"{where}: {parent} does not exist")
-        seen.add(parent.resolve())
-        base = read_yaml(parent)
-        if any("study" in descendant.data for descendant in chain):
-            for key in OF_ONE_STUDY:
-                base.data.pop(key, None)
-        chain.append(base)
-        folder = parent.parent
-    return functools.reduce(extend, reversed(chain))
-
-
-def scales_of(path: Path) -> list[str]:
-    """The scales that one of the project's study files, or what it extends, names; the paper's first."""
-    data = read_yaml(path).data
-    inherited = scales_of(path.parent / data["extends"]) if "extends" in data else []
-    return list(dict.fromkeys([*inherited, *data.get("scales", {})]))
-
-
-def study_files(suites: Path) -> dict[str, Path]:
-    """Every study under the suites folder by name: ``study.yaml`` goes by its folder, others by their own names."""
-    found = {path.parent.name: path for path in suites.glob("*/study.yaml")}
-    for path in suites.glob("*/*.yaml"):
-        if path.name not in {"study.yaml", "published.yaml"}:
-            found[path.stem] = path
-    return dict(sorted(found.items()))
-
-
-def find_study(name: str, suites: Path) -> Path:
-    """A study by name or by file."""
-    known = study_files(suites)
-    if name in known:
-        return known[name]
-    if name.endswith((".yaml", ".yml")):
-        return Path(name)
-    raise UserError(f"unknown study {name!r}{nearest(name, known)}; or give the path of a .yaml file")
-
-
-def parse_seeds(text: str, where: str = "--seeds") -> list[int]:
-    """``"0-4"`` or ``"0,2,7"`` or both mixed, to a sorted list without repeats."""
-    seeds: set[int] = set()
-    for part in text.split(","):
-        if len(part.strip()) > 25:
-            raise UserError(f"{where}: {part.strip()[:25]!r}... is too long; write 0-4 or 0,2,7")
-        low, dash, high = part.strip().partition("-")
-        if not (low.isdecimal() and (high.isdecimal() if dash else True)) or (dash and int(low) > int(high)):
-            raise UserError(f"{where}: {text!r} is not a list of seeds; write 0-4 or 0,2,7")
-        last = int(high) if dash else int(low)
-        if last >= 2**31 or last - int(low) >= 100_000:
-            raise UserError(f"{where}: {part.strip()!r} is too large; seeds are below 2^31, at most 100000 at once")
-        seeds.update(range(int(low), last + 1))
-    return sorted(seeds)

@@ -1,4 +1,4 @@
-"""The schema of a study file."""
+"""The schema of a study file, and the seeds that its text stands for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from harness.api import Settings
+from harness.errors import UserError
 from harness.spec import Budget, Count, ModelChoice, Name
 
 
@@ -123,3 +124,19 @@ class StudyFile(Settings):
         if self.setting is not None:
             return {self.setting: {}}
         return {name: dict(entry.columns) for name, entry in self.grid.items()}
+
+
+def parse_seeds(text: str, where: str = "--seeds") -> list[int]:
+    """``"0-4"`` or ``"0,2,7"`` or both mixed, to a sorted list without repeats."""
+    seeds: set[int] = set()
+    for part in text.split(","):
+        if len(part.strip()) > 25:
+            raise UserError(f"{where}: {part.strip()[:25]!r}... is too long; write 0-4 or 0,2,7")
+        low, dash, high = part.strip().partition("-")
+        if not (low.isdecimal() and (high.isdecimal() if dash else True)) or (dash and int(low) > int(high)):
+            raise UserError(f"{where}: {text!r} is not a list of seeds; write 0-4 or 0,2,7")
+        last = int(high) if dash else int(low)
+        if last >= 2**31 or last - int(low) >= 100_000:
+            raise UserError(f"{where}: {part.strip()!r} is too large; seeds are below 2^31, at most 100000 at once")
+        seeds.update(range(int(low), last + 1))
+    return sorted(seeds)

@@ -108,7 +108,7 @@ def _info(tuning: Tuning, entry: StageEntry, printed: Printed | None) -> StageIn
     scopes = {column[place]: scope for place, scope in entry.published.items()}
     return StageInfo(
         space={name: one.model_dump() for name, one in entry.space.items()},
-        assign={column[place]: tuple(map(str.strip, product.split("*"))) for place, product in entry.assign.items()},
+        assign={column[place]: tuple(factors) for place, factors in entry.factors.items()},
         description=entry.description,
         objective=f"{said}; training seeds {entry.seeds}",
         names=scopes,

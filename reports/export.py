@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import UserError
-from harness.files import read_json, write_atomic, write_json
+from harness.files import read_json, sha256, write_atomic, write_json
 from reports.records import STATUSES, Records
 from reports.study_info import Scalar
 
@@ -204,7 +203,7 @@ def write_evidence(
     for ending, content in sorted((beside or {}).items()):
         further = path.with_name(f"{path.stem}{ending}.csv")
         write_atomic(further, content.encode())
-        facts.setdefault("beside", {})[further.name] = _sha256(content)
+        facts.setdefault("beside", {})[further.name] = sha256(content.encode())
     write_json(path.with_suffix(".provenance.json"), facts)
     return path
 
@@ -230,7 +229,7 @@ def adopted(
         if rows.empty:
             continue
         told = read_json(other.with_suffix(".provenance.json"))
-        if told.get("sha256") != _sha256(other.read_text(encoding="utf-8")):
+        if told.get("sha256") != sha256(other.read_bytes()):
             raise UserError(f"{other}: not the numbers that its provenance speaks of (sha256); they cannot be adopted")
         own = own_columns(rows)
         mine = rows.drop(columns=own)
@@ -249,10 +248,6 @@ def adopted(
     return whole.astype(frame.dtypes.to_dict()), {"adopted": taken, "seeds": seeds} if taken else {}
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def provenance(records: Records, csv_text: str, command: str) -> dict[str, Any]:
     """What made an evidence file: command, code and package versions, counts, hash of the CSV."""
     runs = records.runs
@@ -261,7 +256,7 @@ def provenance(records: Records, csv_text: str, command: str) -> dict[str, Any]:
         "study": records.study,
         "scale": records.scale,
         "command": command,
-        "sha256": _sha256(csv_text),
+        "sha256": sha256(csv_text.encode()),
         "code_version": sorted(runs["code_version"].unique()),
         "dirty": bool(runs["dirty"].any()),
         "suite_version": sorted(runs["suite_version"].unique()),

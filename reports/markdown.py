@@ -8,12 +8,13 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import UserError
+from reports.display import mean_text
 from reports.exhibits.ladder import dropped, rungs
 from reports.export import own_columns
 from reports.grids.tables import Grid, beside_printed, grid_of, settings_of
 from reports.papers.exhibits import LadderExhibit, MeasuresExhibit
 from reports.papers.published import Published
-from reports.tables import done, markdown_table, number
+from reports.tables import done, markdown_table, mean_and_sd, number, updates
 
 
 def markdown(evidence: pd.DataFrame, published: Published, study: str, labels: Sequence[str]) -> str:
@@ -53,11 +54,9 @@ def _effects_markdown(head: str, effect: str, table: pd.DataFrame, step: int) ->
         "|---|---:|---:|---:|---:|",
     ]
     for row in table.to_dict("records"):
-        ends = f" [{number(row['effect_low'])}, {number(row['effect_high'])}]" if pd.notna(row["effect_low"]) else ""
         p = "–" if pd.isna(row["p_holm"]) else f"{row['p_holm']:.2g}"
-        spread = f" ± {number(row['level_sd'])}" if pd.notna(row["level_sd"]) else ""
-        level = f"{number(row['level_mean'])}{spread}"
-        lines.append(f"| {row['factor']} | {row['seeds']} | {level} | {number(row['effect_mean'])}{ends} | {p} |")
+        level = mean_and_sd(row["level_mean"], row["level_sd"])
+        lines.append(f"| {row['factor']} | {row['seeds']} | {level} | {mean_text(row, 'effect_')} | {p} |")
     return "\n".join(lines) + "\n"
 
 
@@ -68,7 +67,7 @@ def returns_markdown(evidence: pd.DataFrame, study: str, labels: Sequence[str]) 
         raise UserError(f"the evidence has no paper-scale run of study {study}")
     settings = [name for name in own_columns(mine) if mine[name].notna().any()]
     steps = sorted(done(mine)["step"].unique())
-    heads = [*settings, "method", "protocol", "seeds", *(f"{k} updates" if k != 1 else "1 update" for k in steps)]
+    heads = [*settings, "method", "protocol", "seeds", *map(updates, steps)]
     lines = [heads, ["---"] * (len(settings) + 2) + ["---:"] * (len(steps) + 1)]
     for setting in mine["setting"].drop_duplicates():
         for label in labels:
@@ -78,16 +77,13 @@ def returns_markdown(evidence: pd.DataFrame, study: str, labels: Sequence[str]) 
             if asked and finished.empty:
                 lines.append([*place, label, "–", f"0 of {asked}", *("–" for _ in steps)])
             for protocol, group in finished.groupby("protocol", sort=False):
-                cells = [_mean_and_sd(group.loc[group["step"].eq(step), "mean_return"]) for step in steps]
+                by_step = [group.loc[group["step"].eq(step), "mean_return"] for step in steps]
+                cells = [mean_and_sd(values.mean(), values.std()) for values in by_step]
                 seeds = group["seed"].nunique()
                 lines.append(
                     [*place, label, str(protocol), f"{seeds} of {asked}" if seeds < asked else str(seeds), *cells]
                 )
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _mean_and_sd(values: pd.Series) -> str:
-    return number(values.mean()) + (f" ± {number(values.std())}" if len(values) > 1 else "")
 
 
 def measures_markdown(evidence: pd.DataFrame, exhibit: MeasuresExhibit, labels: Sequence[str]) -> str:

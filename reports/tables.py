@@ -165,9 +165,7 @@ def markdown_table(
     table = beside_paper(mine, published, comparison, labels)
     table = table[table["protocol"].eq(comparison.protocol)]
     steps = sorted(table["step"].unique())
-    lines = [
-        "| method | seeds | " + " | ".join(f"{step} updates" if step != 1 else "1 update" for step in steps) + " |"
-    ]
+    lines = ["| method | seeds | " + " | ".join(map(updates, steps)) + " |"]
     lines.append("|---|---:|" + "---:|" * len(steps))
     for method in dict.fromkeys(table["method"]):
         rows = table[table["method"].eq(method)].set_index("step")
@@ -183,6 +181,16 @@ def _markdown_cell(row: pd.Series) -> str:
     if row["seeds"] > 1:
         mine += f" ± {row['sd_over_seeds']:.2f}"
     return f"{mine} ({number(row['paper_mean'])}{'*' if row['paper_inside'] == 'no' else ''})"
+
+
+def updates(step: int) -> str:
+    """``1 update``, ``2 updates``."""
+    return "1 update" if step == 1 else f"{step} updates"
+
+
+def mean_and_sd(mean: float, sd: float, digits: int = 2) -> str:
+    """``−5.00 ± 1.01``; the mean alone where one number has no spread, a dash where there is none."""
+    return number(mean, digits) + ("" if sd is None or pd.isna(sd) else f" ± {number(sd, digits)}")
 
 
 def number(value: float, digits: int = 2) -> str:

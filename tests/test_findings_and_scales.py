@@ -7,7 +7,8 @@ import pytest
 from harness import cli, composition
 from harness.audit_file import Audit
 from harness.errors import UserError
-from harness.study import find_study, read_study, scales_of
+from harness.study import read_study
+from harness.study_source import find_study, scales_of
 from tests.harness_fixtures import TINY, load, write_study
 
 SAYING = TINY.replace("scales:", "findings: [All is well.]\nscales:")

@@ -9,7 +9,7 @@ from harness.composition import REGISTRIES, SUITES_FOLDER
 from harness.errors import UserError
 from harness.results import RunDirectory
 from harness.runner import run
-from harness.study import study_files
+from harness.study_source import study_files
 from harness.worker import build
 from tests.harness_fixtures import PROVENANCE, load, write_study
 

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from harness.composition import AUDIT
-from harness.study import Study, find_study, scales_of, study_files
+from harness.study import Study
+from harness.study_source import find_study, scales_of, study_files
 from reports.estimators.numbers import FIRST_ORDER, OF_HESSIAN, STATISTICS, STUDY, setting_name
 from reports.exhibits.plane import NUMBERS
 from reports.papers.checks import AgainstPrinted, Check, Headroom, Identity, Rising, Side

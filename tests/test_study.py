@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from harness import composition
 from harness.api import Registries
 from harness.errors import UserError
-from harness.study import find_study, parse_seeds, read_study, study_files
+from harness.study import read_study
+from harness.study_file import parse_seeds
+from harness.study_source import find_study, study_files
 from tests.harness_fixtures import TINY, load, write_study
 
 FAULTS = {

@@ -9,7 +9,9 @@ from typing import Any
 from harness.api import Registries
 from harness.errors import UserError
 from harness.spec import PlannedRun
-from harness.study import Study, parse_seeds, read_source
+from harness.study import Study
+from harness.study_file import parse_seeds
+from harness.study_source import read_source
 from harness.tuning.schema import ChoiceEntry, StageEntry, TuningFile
 from harness.validation import holds, nearest, validated
 from harness.yaml_source import Location, Source, merge, read_yaml
@@ -56,10 +58,7 @@ class Tuning:
 
     def probe(self, stage: str) -> Values:
         """One point of the space: the lower end, or the first choice, of everything."""
-        return {
-            name: entry.choices[0] if isinstance(entry, ChoiceEntry) else entry.low
-            for name, entry in self.file.stages[stage].space.items()
-        }
+        return self._ends(stage)[0]
 
     def _ends(self, stage: str) -> list[Values]:
         """Points at which every parameter has each of its ends, or of its choices, at least once."""
@@ -77,8 +76,8 @@ class Tuning:
     def assigned(self, stage: str, values: Values) -> Values:
         """Parameters as places in the study: products are multiplied out."""
         places: Values = {}
-        for place, product in self.file.stages[stage].assign.items():
-            factors = [values[name.strip()] for name in product.split("*")]
+        for place, names in self.file.stages[stage].factors.items():
+            factors = [values[name] for name in names]
             places[place] = factors[0] if len(factors) == 1 else math.prod(factors)
         return places
 

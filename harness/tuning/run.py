@@ -113,6 +113,7 @@ def run_tuning(
     size = f"{len(names)} stages, {total} trials, {workers} worker{'s' if workers > 1 else ''}"
     console.print(f"{tuning.file.tuning} ({tuning.scale}): {size}{expected}")
     found: dict[str, Values] = {}
+    called: dict[str, str] = {}
     stages: list[Stage] = []
     with ExitStack() as stack:
         opened = stack.enter_context(open_storage(folder, storage))
@@ -127,7 +128,8 @@ def run_tuning(
             write_atomic(folder / "trials.csv", table(tuning, stages, results).encode())
             best = stage.best()
             found[name] = best.assigned
-            chosen = ", ".join(f"{place.rpartition('.')[2]} {_short(value)}" for place, value in found[name].items())
+            called |= entry.columns
+            chosen = ", ".join(f"{called[place]} {_short(value)}" for place, value in found[name].items())
             console.print(f"{name}: best trial {best.trial.number}, value {best.trial.value:.3f}; {chosen}")
         runner.record()
     console.print(f"trials: {folder / 'trials.csv'}\nMLflow: {tracking_uri}")

@@ -103,6 +103,11 @@ class StageEntry(Settings):
     published_name: str | None = None
 
     @property
+    def factors(self) -> dict[str, list[str]]:
+        """Place in the study -> the parameters whose product goes there."""
+        return {place: [name.strip() for name in product.split("*")] for place, product in self.assign.items()}
+
+    @property
     def columns(self) -> dict[str, str]:
         """Place in the study -> its name in tables: the last word of it, or all of it where two share that word."""
         words = {place: place.rpartition(".")[2] for place in self.assign}
@@ -113,7 +118,7 @@ class StageEntry(Settings):
     def _parameters_are_used(self) -> Self:
         if reserved := sorted(set(self.space) & {*COLUMNS, *AFTER}):
             raise ValueError(f"space: {reserved[0]!r} is a column of the table of trials; call the parameter otherwise")
-        used = {name.strip() for product in self.assign.values() for name in product.split("*")}
+        used = {name for factors in self.factors.values() for name in factors}
         if unknown := sorted(used - set(self.space)):
             raise ValueError(f"assign uses {unknown[0]!r}, which is not in the space; it has {', '.join(self.space)}")
         if unused := sorted(set(self.space) - used):
@@ -124,9 +129,8 @@ class StageEntry(Settings):
 
     @model_validator(mode="after")
     def _products_are_of_numbers(self) -> Self:
-        for place, product in self.assign.items():
-            names = [name.strip() for name in product.split("*")]
-            for name in names if len(names) > 1 else ():
+        for place, factors in self.factors.items():
+            for name in factors if len(factors) > 1 else ():
                 entry = self.space[name]
                 if isinstance(entry, ChoiceEntry) and not all(type(one) in (int, float) for one in entry.choices):
                     raise ValueError(f"assign.{place}: {name!r} has choices that are no numbers, so it has no product")

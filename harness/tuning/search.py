@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,23 +50,21 @@ class Stage:
         startup = entry.prune.startup_trials if entry.prune else 0
         # `pruned` asks only where the stage declares it.
         pruner = optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=0)
-        title, sampler = f"{tuning.stem}/{name}", Reseeded(file.sampler, file.seed, name)
-
-        def opened() -> optuna.Study:
-            return optuna.create_study(
-                storage=storage,
-                study_name=title,
-                direction="maximize",
-                load_if_exists=True,
-                sampler=sampler,
-                pruner=pruner,
-            )
-
-        self.study = opened()
-        if not self._told() and self.study.user_attrs.get("identity") != self._identity():
-            optuna.delete_study(study_name=title, storage=storage)  # nothing is known of it yet: it may begin anew
-            self.study = opened()
-        self._require_unchanged()
+        open_study = partial(
+            optuna.create_study,
+            storage=storage,
+            study_name=f"{tuning.stem}/{name}",
+            direction="maximize",
+            load_if_exists=True,
+            sampler=Reseeded(file.sampler, file.seed, name),
+            pruner=pruner,
+        )
+        self.study, identity = open_study(), self._identity()
+        if self.study.user_attrs.get("identity") not in (None, identity) and not self._told():
+            # Nothing is known of it yet: it may begin anew.
+            optuna.delete_study(study_name=self.study.study_name, storage=storage)
+            self.study = open_study()
+        self._require(identity)
 
     def search(self) -> Iterator[int]:
         """Carry the stage to its number of trials; yields how many are told."""
@@ -153,9 +152,9 @@ class Stage:
                 "storage; wait for the other, then the same command goes on"
             ) from None
 
-    def _require_unchanged(self) -> None:
+    def _require(self, now: dict[str, Any]) -> None:
         """Refuse a search that began as another one, and show where they differ."""
-        now, begun = self._identity(), self.study.user_attrs.get("identity")
+        begun = self.study.user_attrs.get("identity")
         if begun is None:
             self.study.set_user_attr("identity", now)
             return

@@ -29,11 +29,11 @@ def table(tuning: Tuning, stages: list[Stage], results: Path) -> str:
 
 
 def _rows(tuning: Tuning, stage: Stage, results: Path) -> list[dict[str, Any]]:
-    file, entry, rows = tuning.file, stage.entry, []
+    file, entry, columns, rows = tuning.file, stage.entry, stage.entry.columns, []
     for trial in stage.trials():
         attrs = trial.user_attrs
         assigned = tuning.assigned(stage.name, trial.params)
-        point = {**trial.params, **{entry.columns[place]: value for place, value in assigned.items()}}
+        point = {**trial.params, **{columns[place]: value for place, value in assigned.items()}}
         curves, run_ids = attrs.get("curves", {}), attrs.get("run_ids", [])
         rows.append(
             {

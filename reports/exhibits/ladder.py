@@ -22,7 +22,7 @@ from reports.exhibits import ladder_figures as figures
 from reports.exhibits.source import Part, Source, interval_columns
 from reports.papers.exhibits import LadderExhibit, Rung
 from reports.statistics import holm, paired_t
-from reports.tables import NO_NUMBER, done, number
+from reports.tables import NO_NUMBER, done, mean_and_sd, number
 
 
 def part(files: Attachments, exhibit: LadderExhibit, source: Source) -> Part:
@@ -165,7 +165,7 @@ def sentences(exhibit: LadderExhibit, up: pd.DataFrame, ends: tuple[dict[int, fl
 
 
 def _reached(exhibit: LadderExhibit, up: pd.DataFrame, printed: float) -> str:
-    """Whether the printed number lies in a rung's prediction interval of one more seed, and from which rung on."""
+    """Which rung is nearest to the printed number, and whose prediction interval of one more seed has it inside."""
     step = exhibit.step
     away = up["level_mean"].sub(printed).abs()
     inside, near, last = up[away.le(_half_prediction(up))], up.iloc[int(away.to_numpy().argmin())], up.iloc[-1]
@@ -184,12 +184,10 @@ def _reached(exhibit: LadderExhibit, up: pd.DataFrame, printed: float) -> str:
 
 def _power(up: pd.DataFrame) -> str:
     """What it takes for an effect to be told from chance: with few pairs, Holm's first step is nearly out of reach."""
-    pairs, tests = (
-        int(up.loc[up["p"].notna(), "pairs"].min()) if up["p"].notna().any() else 0,
-        int(up["p"].notna().sum()),
-    )
-    if pairs < 2:
+    tested = up[up["p"].notna()]
+    if tested.empty:
         return "Nothing can be tested with fewer than two pairs."
+    pairs, tests = int(tested["pairs"].min()), len(tested)
     needed = float(stats.t.ppf(1 - 0.025 / tests, pairs - 1))
     return (
         f"With {pairs} pairs and {tests} tests the most certain effect has to be {needed:.1f} times its standard "
@@ -254,10 +252,7 @@ def _effects(head: str) -> Column:
 
 
 def _mean_sd(row: Any, prefix: str) -> str:
-    mean, sd = row.get(f"{prefix}mean"), row.get(f"{prefix}sd")
-    if mean is None or pd.isna(mean):
-        return NO_NUMBER
-    return number(mean, 2) + ("" if sd is None or pd.isna(sd) else f" ± {number(sd, 2)}")
+    return mean_and_sd(row.get(f"{prefix}mean"), row.get(f"{prefix}sd"))
 
 
 def _percent(share: float) -> str:

@@ -13,7 +13,8 @@ import torch
 from harness.composition import REGISTRIES, SUITES_FOLDER
 from harness.runner import Clock, Training, meta_iteration
 from harness.streams import Streams
-from harness.study import find_study, read_study
+from harness.study import read_study
+from harness.study_source import find_study
 from harness.worker import build
 from tests.benchmarks import matrix_products
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from harness.api import Settings
 
@@ -119,8 +119,34 @@ class SourceFile(Settings):
         return f"sha256:{hashlib.sha256(self.text.encode()).hexdigest()}"
 
 
+Device = Literal["auto", "cpu", "cuda"]
+"""Where a run computes; ``auto`` is CUDA where the process that executes it sees a GPU, else the CPU."""
+
+
+class Resources(Settings):
+    """What a run needs of a machine. Not part of what it is: the manifest records where it was computed."""
+
+    device: Device = "cpu"
+    cpus: Annotated[float, Field(gt=0, le=1024)] | None = None
+    """CPUs that the scheduler sets aside; None for as many as the budget has threads."""
+    gpus: Annotated[float, Field(ge=0, le=64)] | None = None
+    """GPUs, or a fraction of one that several runs share; None for one where ``device`` is ``cuda``, else none."""
+
+    @field_validator("cpus", "gpus")
+    @classmethod
+    def _fraction_or_whole(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value != int(value):
+            raise ValueError("above 1 only whole numbers can be set aside")
+        return value
+
+    @property
+    def num_gpus(self) -> float:
+        """GPUs to ask for."""
+        return self.gpus if self.gpus is not None else float(self.device == "cuda")
+
+
 class PlannedRun(Settings):
-    """A run as a study names it: the label under which its method appears, its spec, and the files it executes."""
+    """A run as a study names it: the label of its method, its spec, the files it executes, and what it needs."""
 
     study: str
     setting: str
@@ -128,6 +154,7 @@ class PlannedRun(Settings):
     method: str
     spec: RunSpec
     files: tuple[SourceFile, ...] = ()
+    resources: Resources = Resources()
 
     @property
     def title(self) -> str:

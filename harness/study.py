@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from harness.api import Declaration, Registries
 from harness.errors import UserError, located
 from harness.extensions import Kind, OwnFiles, guarding
-from harness.spec import Budget, Component, Evaluation, PlannedRun, Protocol, RunSpec
+from harness.spec import Budget, Component, Evaluation, PlannedRun, Protocol, Resources, RunSpec
 from harness.study_file import ProtocolEntry, StudyFile, parse_seeds
 from harness.study_source import read_source
 from harness.validation import holds, nearest, validated
@@ -90,9 +90,14 @@ class Study:
 
     def _planned(self, cell: _Cell, label: str, seed: int) -> PlannedRun:
         spec = cell.spec(label, seed)
-        files = self._own_files.of(spec)
         return PlannedRun(
-            study=self.file.study, setting=cell.name, scale=self.scale, method=label, spec=spec, files=files
+            study=self.file.study,
+            setting=cell.name,
+            scale=self.scale,
+            method=label,
+            spec=spec,
+            files=self._own_files.of(spec),
+            resources=cell.resources(label),
         )
 
 
@@ -123,6 +128,7 @@ class _Cell:
         self._source, data, self._locate = source
         self._registries = registries
         self._own_files = own_files
+        self._specs: dict[str, RunSpec] = {}
         self.file: StudyFile = validated(StudyFile, data, self._source, self._locate)
         self.own_seeds = {
             label: parse_seeds(entry.seeds, self._where(("methods", label, "seeds")))
@@ -135,7 +141,19 @@ class _Cell:
         return self._where(("methods", label))
 
     def spec(self, label: str, seed: int) -> RunSpec:
-        """The run of one method and seed, every value checked."""
+        """The run of one method and seed; seeds differ in nothing else, so that values are checked once."""
+        if label not in self._specs:
+            self._specs[label] = self._spec(label, seed)
+        return self._specs[label].model_copy(update={"seed": seed})
+
+    def resources(self, label: str) -> Resources:
+        """What the runs of a method need of a machine."""
+        of_study = Layer(("resources",), self.file.resources.model_dump(exclude_unset=True))
+        of_method = Layer(("methods", label, "resources"), self.file.methods[label].resources)
+        resources: Resources = self._layered(Resources, [of_study, of_method])
+        return resources
+
+    def _spec(self, label: str, seed: int) -> RunSpec:
         file, entry = self.file, self.file.methods[label]
         method: Location = ("methods", label)
         budget = self._layered(

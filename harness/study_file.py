@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from harness.api import Settings
 from harness.errors import UserError
-from harness.spec import Budget, Count, ModelChoice, Name
+from harness.spec import Budget, Count, ModelChoice, Name, Resources
 
 
 def _seed_text(value: Any) -> str:
@@ -33,6 +33,8 @@ class MethodEntry(Settings):
     budget: dict[str, Any] = Field(default_factory=dict)
     protocols: Annotated[list[Name], Field(min_length=1)] | None = None
     """Those of the study's meta-test protocols that this method is measured under; None for all."""
+    resources: dict[str, Any] = Field(default_factory=dict)
+    """Where it differs from the study's ``resources``."""
     seeds: SeedText | None = None
     """The method's own seeds, whatever the study's are: one is enough for a method without anything to train."""
 
@@ -76,6 +78,7 @@ class GridEntry(Settings):
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     methods: dict[str, Any] = Field(default_factory=dict)
     budget: dict[str, Any] = Field(default_factory=dict)
+    resources: dict[str, Any] = Field(default_factory=dict)
     evaluation: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -95,6 +98,8 @@ class StudyFile(Settings):
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     methods: Annotated[dict[Name, MethodEntry], Field(min_length=1)]
     budget: Budget
+    resources: Resources = Resources()
+    """What every run needs of a machine: ``device``, ``cpus``, ``gpus``; changes no run_id."""
     evaluation: EvaluationEntry
     seeds: SeedText
     checkpoint_every: Count = 25

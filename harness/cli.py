@@ -13,6 +13,7 @@ from harness.composition import (
     REGISTRIES,
     SUITES_FOLDER,
     command_line,
+    execution_of,
     of_other_study,
     read,
     runs_of,
@@ -21,6 +22,7 @@ from harness.composition import (
 )  # fmt: skip
 from harness.errors import UserError
 from harness.evidence_commands import audit_estimators, export_evidence, print_table
+from harness.interruption import terminate_like_interrupt
 from harness.plan import Plan
 from harness.report_commands import print_verdicts, report_on_study, write_report
 from harness.study import Study
@@ -42,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     command: Handler = options.handler
     set_mlflow_environment()
+    terminate_like_interrupt()
     try:
         return command(options)
     except UserError as error:
@@ -60,7 +63,7 @@ def run_study(options: argparse.Namespace) -> int:
     from harness.grid import run_grid
 
     plan = _plan(study_of(options), options)
-    failed = run_grid(plan, tracking_uri(options), options.workers, command_line(), execute)
+    failed = run_grid(plan, tracking_uri(options), execution_of(options), command_line(), execute)
     return 1 if failed else 0
 
 

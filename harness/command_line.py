@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
+
+from harness.spec import Device
 
 Handler = Callable[[argparse.Namespace], int]
 
@@ -32,11 +33,19 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "help": "a tuning's name or file (default: tuning_navigation)",
     },
     "--storage": {"metavar": "URL", "help": "database of the trials (default: a journal in --results)"},
-    "--workers": {"type": _positive, "default": os.cpu_count() or 1, "help": "runs side by side (default: cores)"},
+    "--workers": {"type": _positive, "help": "runs side by side (default: cores, or all that a cluster has room for)"},
+    "--address": {"help": "Ray cluster, auto or HOST:PORT (default: RAY_ADDRESS, else this machine)"},
+    "--checkpoints": {
+        "metavar": "URL",
+        "help": "folder or fsspec URL that all machines reach, such as s3://bucket/prefix, through which runs go on "
+        "elsewhere (default: METAREPRO_CHECKPOINTS, else none)",
+    },
+    "--device": {"choices": get_args(Device), "help": "where runs compute (default: what the study says, else cpu)"},
     "--export": {"nargs": "?", "const": "", "metavar": "FOLDER", "help": "write the evidence as well"},
 }
 """Arguments of several commands."""
 OF_A_STUDY = ("study", "--scale", "--seeds", "--results", "--tracking-uri")
+OF_EXECUTION = ("--workers", "--address", "--checkpoints", "--device")
 OF_A_TUNING = ("tuning", "--scale", "--results", "--storage")
 Add = Callable[..., argparse.ArgumentParser]
 """``add(name, text, example, *arguments)``: a command with some of the arguments above."""
@@ -74,9 +83,9 @@ def _add_studies(add: Add) -> None:
         "run what is missing of a study, write its page",
         "navigation --seeds 0-4",
         *OF_A_STUDY,
-        "--workers",
+        *OF_EXECUTION,
     )
-    add("run", "run what is missing of a study", "navigation --seeds 0-4 --workers 2", *OF_A_STUDY, "--workers")
+    add("run", "run what is missing of a study", "navigation --seeds 0-4 --workers 2", *OF_A_STUDY, *OF_EXECUTION)
     add("status", "list the runs of a study and their states", "navigation", *OF_A_STUDY[:4])
     add("list", "list the studies and tunings", "", "--scale")
 
@@ -106,7 +115,7 @@ def _add_searches(add: Add) -> None:
     text = "measure meta-gradient estimators against the exact meta-gradient"
     add("estimators", text, "--scale smoke", "--scale", "--results", "--export")
     text = "rerun a search for hyperparameters, write its page"
-    further = ("--tracking-uri", "--workers", "--export")
+    further = ("--tracking-uri", *OF_EXECUTION[:3], "--export")
     add("tune", text, "tuning_navigation --workers 2", *OF_A_TUNING, *further)
     board = add("tune-ui", "open optuna-dashboard on 127.0.0.1", "tuning_navigation --port 8080", *OF_A_TUNING)
     board.add_argument("--port", type=_port, default=8080, help="port (default: 8080)")

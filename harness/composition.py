@@ -10,6 +10,8 @@ from pathlib import Path
 
 from algorithms import ALGORITHMS, RULES
 from harness.api import Registries
+from harness.checkpoint_store import absolute
+from harness.execution import Execution
 from harness.extensions import with_installed
 from harness.plan import require_runs
 from harness.spec import PlannedRun
@@ -50,8 +52,20 @@ def of_other_study(options: argparse.Namespace, name: str, scale: str | None = N
 
 
 def runs_of(study: Study, options: argparse.Namespace) -> list[PlannedRun]:
-    """Every run that the study asks for, with the seeds of the command line."""
-    return require_runs(study.plan(None if options.seeds is None else parse_seeds(options.seeds)))
+    """Every run that the study asks for, with the seeds and the device of the command line."""
+    runs = require_runs(study.plan(None if options.seeds is None else parse_seeds(options.seeds)))
+    device = getattr(options, "device", None)
+    if device is None:
+        return runs
+    return [run.model_copy(update={"resources": run.resources.model_copy(update={"device": device})}) for run in runs]
+
+
+def execution_of(options: argparse.Namespace) -> Execution:
+    """Where the runs of a command are executed."""
+    address = options.address or os.environ.get("RAY_ADDRESS") or None
+    checkpoints = options.checkpoints or os.environ.get("METAREPRO_CHECKPOINTS") or None
+    workers = options.workers or (None if address else os.cpu_count() or 1)
+    return Execution(workers, address, absolute(checkpoints) if checkpoints else None)
 
 
 def tracking_uri(options: argparse.Namespace) -> str:

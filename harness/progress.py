@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from types import TracebackType
 
 from rich.console import Console
@@ -25,6 +26,7 @@ class GridProgress:
         self._expected_s = expected_s
         self._fractions = dict.fromkeys(self._runs, 0.0)
         self._finished = 0
+        self._waits = False
         self._started = self._last_line = time.monotonic()
         self._bars: dict[str, TaskID] = {}
         self._progress = Progress(
@@ -48,6 +50,8 @@ class GridProgress:
     def on_event(self, event: Event) -> None:
         """Take notice of a worker's report."""
         run = self._runs[event.run_id]
+        if event.kind == "checkpoint":
+            return
         if event.kind == "warning":
             self._console.print(f"warning: {escape(run.title)}: {escape(event.text)}", soft_wrap=True)
             return
@@ -71,6 +75,16 @@ class GridProgress:
         elif outcome.status == "diverged":
             self._console.print(f"diverged: {escape(run.title)}")
         self._show_total(f"{run.title}: {outcome.status}")
+
+    def on_taken(self, finished: Iterable[PlannedRun], left: int) -> None:
+        """Take notice of runs that another process has finished, and of those that it still works on."""
+        for run in finished:
+            self._finished += 1
+            self._fractions[run.spec.run_id] = 1.0
+        if left and not self._waits:
+            self._console.print(f"waiting for {left} run{'s' * (left > 1)} that another process works on")
+        self._waits = left > 0
+        self._show_total("waiting for another process" if left else "all runs are done")
 
     def _show_total(self, last: str) -> None:
         left = self._left_s()

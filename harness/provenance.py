@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
+ROOMS = ("harness", "suites", "algorithms")
 PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "mlflow", "optuna", "ray", "pyarrow", "safetensors", "pydantic")
 
 
@@ -37,19 +38,35 @@ def _git(*arguments: str) -> str:
 def provenance(command: str) -> dict[str, Any]:
     """What the manifest of every run says about its surroundings. Reads no environment variable."""
     commit, dirty = code_version()
-    lock = PROJECT / "requirements.lock"
-    return {
+    return machine() | {
         "code_version": commit,
         "dirty": dirty,
+        "command": command,
+        "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+@functools.cache
+def machine() -> dict[str, Any]:
+    """The machine of this process and what is installed there."""
+    lock = PROJECT / "requirements.lock"
+    return {
         "lock_hash": hashlib.sha256(lock.read_bytes()).hexdigest()[:16] if lock.exists() else "no requirements.lock",
         "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "command": command,
-        "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+@functools.cache
+def source_hash() -> str:
+    """SHA-256 of the code that decides numbers, as it lies here: two machines with the same one do the same."""
+    digest = hashlib.sha256()
+    for path in sorted(path for room in ROOMS for path in (PROJECT / room).rglob("*.py")):
+        digest.update(str(path.relative_to(PROJECT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _version(package: str) -> str:

@@ -39,6 +39,7 @@ class RunDirectory:
         self.curves = folder / "curves.parquet"
         self.manifest = folder / "manifest.json"
         self.failure = folder / "FAILED.json"
+        self.tries = folder / "TRIES.json"
         self.done = folder / "DONE.json"
 
     @staticmethod
@@ -86,8 +87,15 @@ class RunDirectory:
 
     def evidence(self) -> Iterator[Path]:
         """The files that a finished run has."""
+        return (path for path in self._evidence() if path.exists())
+
+    def every_file(self) -> Iterator[Path]:
+        """The files that a run can have beside its checkpoints, whether they are there or not."""
+        return (path for path in (*self._evidence(), self.failure, self.done))
+
+    def _evidence(self) -> tuple[Path, ...]:
         tables = (self.returns, self.references, self.measures, self.paths, self.curves)
-        return (path for path in (self.spec, *tables, self.manifest) if path.exists())
+        return (self.spec, *tables, self.manifest)
 
     def newest_checkpoint(self) -> Iterator[Path]:
         """The files of the newest checkpoint: tensors, then their JSON."""

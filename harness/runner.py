@@ -28,11 +28,10 @@ from harness.results import (
 from harness.rollout import rollout
 from harness.spec import ModelChoice, RunSpec
 from harness.streams import Streams
+from harness.watcher import NOBODY, Interrupted, Watcher
 
 EXPLODED = 1e12
 """A mean return beyond this in size counts as diverged, like one that is not a number."""
-
-OnIteration = Callable[[int, Metrics], None]
 
 
 class Diverged(Exception):
@@ -144,25 +143,23 @@ def meta_train(
     training: Training,
     directory: RunDirectory,
     checkpoint_every: int,
-    on_iteration: OnIteration,
-    warn: Callable[[str], None],
+    watcher: Watcher,
     clock: Clock,
     twin: RunDirectory | None,
 ) -> None:
     """Carry ``training`` from the newest checkpoint, or from the start, to the end of the budget.
 
     A ``twin`` is a run that has made the same training to its end: it is taken over, and its time does not count.
-    ``on_iteration(iteration, metrics)`` is called after each meta-iteration, and first, after a resume, for those that
-    the checkpoint remembers. Raises :class:`Diverged`.
+    Raises :class:`Diverged`, and :class:`Interrupted` where the watcher asks it to stop.
     """
-    if (found := _newest(directory, warn)) is not None:
+    if (found := _newest(directory, watcher.warn)) is not None:
         training.restore(*found)
         clock.seconds.update(found[1]["seconds"])
         clock.cpu_s = found[1].get("cpu_s", 0.0)
-    elif twin is not None and (found := _newest(twin, warn)) is not None:
+    elif twin is not None and (found := _newest(twin, watcher.warn)) is not None:
         training.restore(*found)
     for iteration in range(training.iteration):
-        on_iteration(iteration, {name: values[iteration] for name, values in training.curves.items()})
+        watcher.on_iteration(iteration, {name: values[iteration] for name, values in training.curves.items()})
     last = spec.budget.meta_iterations
     while training.iteration < last:
         state, metrics = meta_iteration(suite, algorithm, spec, training, clock)
@@ -173,11 +170,17 @@ def meta_train(
         for name, value in metrics.items():
             training.curves.setdefault(name, []).append(value)
         with clock.phase("logging"):
-            on_iteration(training.iteration, metrics)
+            watcher.on_iteration(training.iteration, metrics)
         training.iteration += 1
-        if training.iteration % checkpoint_every == 0 and training.iteration < last:
-            _checkpoint(directory, training, clock)
-    _checkpoint(directory, training, clock)
+        stop = watcher.should_stop()
+        if (training.iteration % checkpoint_every == 0 or stop) and training.iteration < last:
+            _checkpoint(directory, training, clock, watcher)
+        if stop:
+            break
+    else:
+        _checkpoint(directory, training, clock, watcher)
+        return
+    raise Interrupted
 
 
 def _newest(directory: RunDirectory, warn: Callable[[str], None]) -> tuple[Groups, dict[str, Any]] | None:
@@ -188,10 +191,11 @@ def _newest(directory: RunDirectory, warn: Callable[[str], None]) -> tuple[Group
     return found
 
 
-def _checkpoint(directory: RunDirectory, training: Training, clock: Clock) -> None:
+def _checkpoint(directory: RunDirectory, training: Training, clock: Clock, watcher: Watcher) -> None:
     with clock.phase("checkpoint"):
         info = {"environment_steps": training.environment_steps, "seconds": dict(clock.seconds), "cpu_s": clock.cpu_s}
         save_checkpoint(directory.checkpoints, training.iteration, training.groups(), info)
+        watcher.on_checkpoint(training.iteration)
 
 
 def _refuse_divergence(iteration: int, state: State, metrics: Metrics) -> None:
@@ -211,14 +215,14 @@ def run(
     folder: Path,
     provenance: dict[str, Any],
     checkpoint_every: int,
-    on_iteration: OnIteration = lambda iteration, metrics: None,
-    warn: Callable[[str], None] = lambda message: None,
+    watcher: Watcher = NOBODY,
 ) -> str:
     """Execute one run in its folder and return ``done`` or ``diverged``.
 
     Leaves ``spec.json``, ``returns.parquet``, ``references.parquet``, ``curves.parquet``, ``manifest.json``,
     ``measures.parquet`` and ``paths.parquet`` where the suite has any, checkpoints, and last ``DONE.json``.
-    ``provenance`` goes into the manifest. The number of threads of this process becomes the spec's.
+    ``provenance`` goes into the manifest. The number of threads of this process becomes the spec's. Raises
+    :class:`Interrupted`; the same call goes on.
     """
     torch.set_num_threads(spec.budget.threads)
     directory, clock = RunDirectory(folder), Clock()
@@ -227,7 +231,7 @@ def run(
     training = Training(algorithm.init(streams["init"]), streams)
     status, reason, twin = "done", "", directory.twin(spec)
     try:
-        meta_train(suite, algorithm, spec, training, directory, checkpoint_every, on_iteration, warn, clock, twin)
+        meta_train(suite, algorithm, spec, training, directory, checkpoint_every, watcher, clock, twin)
         directory.announce_training(spec)
         with clock.phase("meta_test"):
             measurements = evaluate(suite, algorithm, training.models(), spec.evaluation, rules)

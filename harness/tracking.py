@@ -10,8 +10,7 @@ import contextlib
 import functools
 import os
 import socket
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,20 +18,14 @@ from urllib.parse import urlparse
 
 from filelock import FileLock, Timeout
 
-from harness.api import Metrics
 from harness.errors import UserError
 from harness.results import RunDirectory
-from harness.run_labels import flatten, name_of, tags_of
+from harness.run_labels import name_of
+from harness.run_logger import RunLogger
 from harness.spec import PlannedRun
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
-
-METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100
-FLUSH_S = 5.0
-"""Curves reach the store at least this often while a run is going."""
-MAX_PARAM_LENGTH = 6000
-
 
 MLFLOW_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -145,93 +138,31 @@ class Store:
             ) from None
 
     def mirrored(self, experiment: str) -> dict[str, tuple[str, dict[str, str]]]:
-        """MLflow's id and the tags of every run that is whole in the store, by ``run_id``."""
-        found: dict[str, tuple[str, dict[str, str]]] = {}
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [experiment], "tags.kind = 'run' and attributes.status = 'FINISHED'", page_token=token, max_results=1000
-            )
-            found.update({run.data.tags["run_id"]: (run.info.run_id, run.data.tags) for run in page})
-            token = page.token
-            if not token:
-                return found
+        """MLflow's id and the tags of every run that is whole in the store, by ``run_id``.
+
+        Of two records of one run the later is deleted, and one that is not whole beside one that is: a server that dies
+        between an act and its answer is asked again, and acts twice.
+        """
+        found: dict[str, Any] = {}
+        pages = search(self.client, experiment, "tags.kind = 'run' and attributes.status = 'FINISHED'")
+        for run in sorted(pages, key=lambda run: run.info.start_time):
+            if found.setdefault(run.data.tags["run_id"], run) is not run:
+                self.client.delete_run(run.info.run_id)
+        for run in search(self.client, experiment, "tags.kind = 'run' and attributes.status != 'FINISHED'"):
+            if run.data.tags["run_id"] in found:
+                self.client.delete_run(run.info.run_id)
+        return {run_id: (run.info.run_id, run.data.tags) for run_id, run in found.items()}
 
 
-class RunLogger:
-    """One run in the store: live curves in batches, artifacts at the end, nothing twice after a resume."""
-
-    def __init__(
-        self, store: Store, experiment: str, parent: str, planned: PlannedRun, provenance: dict[str, Any]
-    ) -> None:
-        self._client = store.client
-        self._buffer: list[Any] = []
-        self._flushed = time.monotonic()
-        run_id = planned.spec.run_id
-        query = f"tags.run_id = '{run_id}' and tags.kind = 'run'"
-        known = self._client.search_runs([experiment], query, max_results=1)
-        if known:
-            self._run = str(known[0].info.run_id)
-            self._last_step = max(
-                (m.step for m in self._client.get_metric_history(self._run, "post_update_return")), default=-1
-            )
-            self._client.update_run(self._run, status="RUNNING")
-            self._client.set_tag(self._run, "status", "running")
-            if "reason" in known[0].data.tags:
-                self._client.delete_tag(self._run, "reason")
-            self._log_params(planned)  # again: the store may have died meanwhile, and equal params do not clash
+def search(client: MlflowClient, experiment: str, query: str) -> Iterator[Any]:
+    """Every run that fits, page by page."""
+    token = None
+    while True:
+        page = client.search_runs([experiment], query, page_token=token, max_results=1000)
+        yield from page
+        token = page.token
+        if not token:
             return
-        self._last_step = -1
-        tags = tags_of(planned, provenance) | {"mlflow.parentRunId": parent, "mlflow.runName": name_of(planned)}
-        self._run = str(self._client.create_run(experiment, tags=tags).info.run_id)
-        self._log_params(planned)
-
-    def _log_params(self, planned: PlannedRun) -> None:
-        from mlflow.entities import Param
-
-        params = [Param(k, v[:MAX_PARAM_LENGTH]) for k, v in flatten(planned.spec.model_dump(mode="json")).items()]
-        for start in range(0, len(params), PARAMS_PER_CALL):
-            self._client.log_batch(self._run, params=params[start : start + PARAMS_PER_CALL])
-
-    def log(self, iteration: int, metrics: Metrics) -> None:
-        """Buffer the metrics of one meta-iteration; whole iterations go out together, none goes out twice."""
-        from mlflow.entities import Metric
-
-        if iteration <= self._last_step:
-            return
-        now = int(time.time() * 1000)
-        if len(self._buffer) + len(metrics) > METRICS_PER_CALL:
-            self.flush()
-        self._buffer += [Metric(name, value, now, iteration) for name, value in metrics.items()]
-        if time.monotonic() - self._flushed > FLUSH_S:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what is buffered in one transaction."""
-        if self._buffer:
-            self._client.log_batch(self._run, metrics=self._buffer)
-            self._last_step = self._buffer[-1].step
-            self._buffer = []
-        self._flushed = time.monotonic()
-
-    def finish(self, directory: RunDirectory) -> None:
-        """Log the artifacts and close the run; ``FINISHED`` in the store means that the mirror is whole."""
-        self.flush()
-        for path in directory.evidence():
-            self._client.log_artifact(self._run, str(path))
-        for path in directory.newest_checkpoint():
-            self._client.log_artifact(self._run, str(path), "checkpoint")
-        manifest = directory.read_manifest()
-        self._client.set_tag(self._run, "status", manifest["status"])
-        if manifest["reason"]:
-            self._client.set_tag(self._run, "reason", manifest["reason"])
-        self._client.set_terminated(self._run, "FINISHED")
-
-    def fail(self, reason: str) -> None:
-        """Close the run as failed, with the reason."""
-        self._client.set_tag(self._run, "status", "failed")
-        self._client.set_tag(self._run, "reason", reason)
-        self._client.set_terminated(self._run, "FAILED")
 
 
 class Invocation:
@@ -267,23 +198,22 @@ class Invocation:
 
         A run that the study meanwhile calls by another setting, scale or method is given its new names.
         """
-        import pyarrow.parquet
-
         have, count = self._store.mirrored(self.experiment), 0
         for run in planned:
             directory = RunDirectory.of(results, run.spec.run_id)
             if run.spec.run_id in have:
                 self._rename(*have[run.spec.run_id], run)
-                continue
-            if not directory.is_finished():
-                continue
-            with contextlib.suppress(Timeout), directory.lock():  # whoever holds it is recording the run now
-                logger = RunLogger(self._store, self.experiment, self.run_id, run, directory.read_manifest())
-                for row in pyarrow.parquet.read_table(directory.curves).to_pylist():
-                    logger.log(row.pop("iteration"), row)
-                logger.finish(directory)
-                count += 1
+            elif directory.is_finished():
+                with contextlib.suppress(Timeout), directory.lock():  # whoever holds it is recording the run now
+                    self.record(run, directory)
+                    count += 1
         return count
+
+    def record(self, run: PlannedRun, directory: RunDirectory) -> None:
+        """Bring one finished run into the store, from its folder; once, however often it is called."""
+        logger = RunLogger(self._store.client, self.experiment, self.run_id, run, directory.read_manifest())
+        logger.log_curves(directory)
+        logger.finish(directory)
 
     def _rename(self, recorded: str, tags: dict[str, str], run: PlannedRun) -> None:
         names = {"setting": run.setting, "scale": run.scale, "method": run.method, "mlflow.runName": name_of(run)}

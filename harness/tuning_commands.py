@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.composition import EVIDENCE_FOLDER, REGISTRIES, SUITES_FOLDER, command_line, tracking_uri
-from harness.engine import Execute
+from harness.composition import EVIDENCE_FOLDER, REGISTRIES, SUITES_FOLDER, command_line, execution_of, tracking_uri
 from harness.errors import UserError
 from harness.files import read_json, require_writable
 from harness.recorded import published_at
@@ -18,6 +17,7 @@ from harness.tuning.plan import Tuning, find_tuning, tuning_files
 
 if TYPE_CHECKING:
     from harness.tuning.schema import StageEntry
+    from harness.worker import Execute
     from reports.tuning.printed import Printed
     from reports.tuning.trials import StageInfo
 
@@ -41,7 +41,7 @@ def tune(options: argparse.Namespace, execute: Execute) -> int:
         require_writable(Path(options.export or EVIDENCE_FOLDER))
     stages, printed = _stages(tuning)  # refuse a table that is not there now, not after the search
     trials = run_tuning(
-        tuning, results, tracking_uri(options), options.storage, options.workers, command_line(), execute
+        tuning, results, tracking_uri(options), options.storage, execution_of(options), command_line(), execute
     )
     if options.export is not None:
         written = write_evidence(tuning, trials, Path(options.export or EVIDENCE_FOLDER), results, command_line())

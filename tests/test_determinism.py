@@ -22,6 +22,7 @@ from harness.results import RunDirectory
 from harness.runner import run
 from harness.spec import PlannedRun
 from harness.tracking import default_uri
+from harness.watcher import Watcher
 from harness.worker import build
 from tests.harness_fixtures import (
     PROJECT,
@@ -38,7 +39,7 @@ from tests.harness_fixtures import (
 )
 
 ITERATIONS = 240
-LIVE = "import sys, harness.tracking as t; t.FLUSH_S = 0.05; from harness.cli import main; sys.exit(main())"
+LIVE = "import sys, harness.run_logger as t; t.FLUSH_S = 0.05; from harness.cli import main; sys.exit(main())"
 """The command with curves that reach the store at once, so that a killed run leaves points behind."""
 
 
@@ -51,7 +52,7 @@ def _execute(planned_run: PlannedRun, folder: Path, checkpoint_every: int = 2, *
     """Run without MLflow; the bytes of the returns and of the curves."""
     suite, algorithm = build(planned_run.spec, REGISTRIES)
     rules, spec = dict(REGISTRIES.rules), planned_run.spec
-    assert run(spec, suite, algorithm, rules, folder, PROVENANCE, checkpoint_every, **callbacks) == "done"
+    assert run(spec, suite, algorithm, rules, folder, PROVENANCE, checkpoint_every, Watcher(**callbacks)) == "done"
     return _bytes(RunDirectory(folder))
 
 

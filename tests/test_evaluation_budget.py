@@ -17,6 +17,7 @@ from harness.results import RunDirectory, returns_table
 from harness.runner import run
 from harness.spec import Evaluation, PlannedRun, Protocol
 from harness.streams import stream
+from harness.watcher import Watcher
 from harness.worker import build
 from tests.harness_fixtures import PROVENANCE, load, tiny, write_study
 
@@ -170,7 +171,7 @@ def _with(folder: Path, **protocol: object) -> PlannedRun:
 def _execute(planned: PlannedRun, results: Path, **callbacks: object) -> RunDirectory:
     suite, algorithm = build(planned.spec, REGISTRIES)
     folder = RunDirectory.of(results, planned.spec.run_id).folder
-    assert run(planned.spec, suite, algorithm, RULES, folder, PROVENANCE, 2, **callbacks) == "done"
+    assert run(planned.spec, suite, algorithm, RULES, folder, PROVENANCE, 2, Watcher(**callbacks)) == "done"
     return RunDirectory(folder)
 
 

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
+import harness.run_logger
 import harness.runner
 import harness.tracking
 from harness.run_labels import flatten
+from harness.run_logger import METRICS_PER_CALL, PARAMS_PER_CALL, RunLogger
 from harness.spec import Component, PlannedRun
-from harness.tracking import METRICS_PER_CALL, PARAMS_PER_CALL, RunLogger, default_uri
+from harness.tracking import default_uri
 from tests.harness_fixtures import (
     PROVENANCE,
     TINY,
@@ -223,13 +225,12 @@ class _Recorder:
 
 
 def test_nothing_larger_than_the_store_takes_goes_out_at_once(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(harness.tracking, "FLUSH_S", 1e9)
+    monkeypatch.setattr(harness.run_logger, "FLUSH_S", 1e9)
     run = planned(tmp_path)
     many = Component(name="many", version=1, settings={f"s{n}": n for n in range(250)} | {"long": "x" * 9000})
     spec = run.spec.model_copy(update={"suite": many})
-    client = _Recorder()
-    store: Any = SimpleNamespace(client=client)
-    logger = RunLogger(store, "0", "p", run.model_copy(update={"spec": spec}), PROVENANCE)
+    client: Any = _Recorder()
+    logger = RunLogger(client, "0", "p", run.model_copy(update={"spec": spec}), PROVENANCE)
     for iteration in range(700):
         logger.log(iteration, {"a": 1.0, "b": 2.0, "c": 3.0})
     logger.flush()

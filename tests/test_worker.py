@@ -16,7 +16,7 @@ from harness.composition import REGISTRIES
 from harness.files import read_json
 from harness.plan import Plan
 from harness.results import RunDirectory
-from harness.worker import Event, work
+from harness.worker import Event, Outcome, work
 from tests.harness_fixtures import breaking, directory, flip, job, load, new_results, planned, tiny, write_study
 
 HOLD = """
@@ -54,7 +54,7 @@ def test_a_run_is_one_workers_until_that_process_dies(results: Path, tmp_path: P
     with _held_elsewhere(place) as process:
         place.begin(run.spec)
         assert place.status() == "running"
-        assert work(job(run, results), REGISTRIES, events.append) == (run.spec.run_id, "taken", "")
+        assert work(job(run, results), REGISTRIES, events.append) == Outcome(run.spec.run_id, "taken")
         assert not place.done.exists()
         process.kill()
         process.wait()

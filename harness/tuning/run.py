@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from harness.engine import Execute, Pool
+from harness.checkpoint_store import store_at
+from harness.engine import Pool
+from harness.execution import Execution
 from harness.files import require_writable, write_atomic
 from harness.plan import duration
 from harness.provenance import provenance
+from harness.recorder import Recorder
 from harness.results import RunDirectory
 from harness.spec import PlannedRun
 from harness.tracking import Invocation, Store
 from harness.tuning.plan import Tuning, Values
 from harness.tuning.table import table
-from harness.worker import Event, Job
+from harness.worker import Event, Execute, Job
 
 if TYPE_CHECKING:
     from harness.tuning.search import Stage
@@ -38,8 +41,9 @@ class Runner:
         invocation: Invocation,
         command: str,
         console: Console,
+        checkpoints: str | None,
     ) -> None:
-        self._results, self._pool, self._console = results, pool, console
+        self._results, self._pool, self._console, self._checkpoints = results, pool, console, checkpoints
         self._store, self._invocation = store, invocation
         self._surroundings = provenance(command)
         self._seen: dict[str, PlannedRun] = {}
@@ -56,9 +60,9 @@ class Runner:
         self._execute(first)
         self._execute([run for run in missing if run not in first])
 
-    def record(self) -> int:
-        """Bring into the store what it lacks; returns how many runs."""
-        return self._invocation.mirror(self._seen.values(), self._results)
+    def record(self) -> None:
+        """Bring into the store what it lacks."""
+        Recorder(self._invocation, self._results, self._console).mirror(self._seen.values())
 
     def _execute(self, runs: list[PlannedRun]) -> None:
         jobs = [
@@ -70,6 +74,7 @@ class Runner:
                 experiment=self._invocation.experiment,
                 parent=self._invocation.run_id,
                 provenance=self._surroundings,
+                checkpoints=self._checkpoints,
             )
             for run in runs
         ]
@@ -81,7 +86,7 @@ class Runner:
         run = self._seen[event.run_id]
         if event.kind == "warning":
             self._say(f"warning: {run.title}: {event.text}")
-        elif time.monotonic() - self._spoke > LINE_EVERY_S:
+        elif event.kind == "iteration" and time.monotonic() - self._spoke > LINE_EVERY_S:
             self._say(f"{run.title}: iteration {event.iteration}/{run.spec.budget.meta_iterations}")
 
     def _say(self, text: str) -> None:
@@ -93,7 +98,13 @@ class Runner:
 
 
 def run_tuning(
-    tuning: Tuning, results: Path, tracking_uri: str, storage: str | None, workers: int, command: str, execute: Execute
+    tuning: Tuning,
+    results: Path,
+    tracking_uri: str,
+    storage: str | None,
+    execution: Execution,
+    command: str,
+    execute: Execute,
 ) -> Path:
     """Carry every stage to its number of trials; returns the CSV of all trials.
 
@@ -105,21 +116,27 @@ def run_tuning(
 
     console = Console(highlight=False, soft_wrap=True)
     require_writable(results)
+    if execution.checkpoints is not None:
+        store_at(execution.checkpoints).require_usable()
     folder = results / "tuning" / tuning.stem
     store, names = Store(tracking_uri, results), tuning.file.stages
     total = sum(entry.trials for entry in names.values())
     minutes = tuning.file.minutes
-    expected = "" if minutes is None else f"; about {duration(60.0 * minutes / workers)} if nothing is done yet"
-    size = f"{len(names)} stages, {total} trials, {workers} worker{'s' if workers > 1 else ''}"
+    workers = execution.side_by_side(total)
+    expected = ""
+    if minutes is not None and workers is not None:
+        expected = f"; about {duration(60.0 * minutes / workers)} if nothing is done yet"
+    on = f"{workers} worker{'s' * (workers > 1)}" if workers else f"the cluster at {execution.address}"
+    size = f"{len(names)} stages, {total} trials, {on}"
     console.print(f"{tuning.file.tuning} ({tuning.scale}): {size}{expected}")
     found: dict[str, Values] = {}
     called: dict[str, str] = {}
     stages: list[Stage] = []
     with ExitStack() as stack:
         opened = stack.enter_context(open_storage(folder, storage))
-        pool = stack.enter_context(Pool(workers, execute))
+        pool = stack.enter_context(Pool(execution, execute))
         invocation = stack.enter_context(Invocation(store, tuning.file.tuning, command, total))
-        runner = Runner(tuning, results, pool, store, invocation, command, console)
+        runner = Runner(tuning, results, pool, store, invocation, command, console, execution.checkpoints)
         for name, entry in names.items():
             before = {place: value for one in entry.after for place, value in found[one].items()}
             stage = Stage(tuning, name, before, opened, results, runner)

@@ -67,8 +67,9 @@ def overhead_table(results: Path) -> str:
     """What MLflow and checkpoints cost in one whole run of MAML at the paper's size."""
     from harness.composition import REGISTRIES, SUITES_FOLDER
     from harness.results import RunDirectory
+    from harness.run_logger import RunLogger
     from harness.study import read_study
-    from harness.tracking import Invocation, RunLogger, Store, default_uri
+    from harness.tracking import Invocation, Store, default_uri
     from harness.worker import Job, work
 
     spent = {"calls": 0.0}

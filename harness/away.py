@@ -31,8 +31,8 @@ def sent_away(job: Job) -> Job:
     return job.model_copy(update={"away": here, "tracking_uri": uri, "source": source_hash()})
 
 
-def execute_away(job: Job, execute: Execute, report: Report) -> tuple[Outcome, Record]:
-    """Execute a job that was sent away; the record is empty unless the run ended."""
+def execute_away(job: Job, execute: Execute, report: Report, node: str) -> tuple[Outcome, Record]:
+    """Execute a job that was sent away; the record is empty unless the run ended. ``node``: the scheduler's name."""
     run_id = job.planned.spec.run_id
     if job.source != source_hash():
         reason = (
@@ -41,7 +41,7 @@ def execute_away(job: Job, execute: Execute, report: Report) -> tuple[Outcome, R
         )
         return Outcome(run_id, "failed", reason), {}
     base = Path(os.environ.get(SCRATCH) or tempfile.gettempdir()) / "metarepro" / job.away
-    there = job.model_copy(update={"results": str(base), "provenance": job.provenance | machine()})
+    there = job.model_copy(update={"results": str(base), "provenance": job.provenance | machine() | {"node": node}})
     outcome = execute(there, report)
     directory = RunDirectory.of(base, run_id)
     if outcome.status in ("taken", "interrupted"):

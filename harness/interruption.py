@@ -41,3 +41,17 @@ def terminate_like_interrupt() -> None:
     """A request to terminate, as batch systems send it, is answered like Ctrl-C."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def keeping_signals() -> Iterator[None]:
+    """A library that answers these signals in its own way does not get to."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

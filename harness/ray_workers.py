@@ -22,6 +22,8 @@ from filelock import Timeout
 from harness.away import execute_away, sent_away, unpack
 from harness.errors import UserError
 from harness.execution import Execution
+from harness.interruption import keeping_signals
+from harness.janitor import engage
 from harness.results import RunDirectory
 from harness.tries import MOST, poisoned
 from harness.worker import Event, Execute, Job, Outcome, Report
@@ -71,7 +73,9 @@ class RayWorkers:
         import ray
 
         self._api, self._execution = ray, execution
-        _join(ray, execution)
+        self._janitor = engage() if execution.address is None else None
+        with keeping_signals():
+            _join(ray, execution)
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
@@ -87,7 +91,9 @@ class RayWorkers:
             def report(event: Event) -> None:
                 board.put.remote(event)
 
-            return execute_away(job, execute, report) if away else (execute(job, report), {})
+            if not away:
+                return execute(job, report), {}
+            return execute_away(job, execute, report, node=ray.get_runtime_context().get_node_id()[:12])
 
         # Ray's own retries would not know a run that gets further from one that never will.
         self._task = remote(max_retries=0, retry_exceptions=False)(in_worker)
@@ -119,6 +125,8 @@ class RayWorkers:
             flight.held.close()
         self._in_flight.clear()
         self._api.shutdown()
+        if self._janitor is not None and self._janitor.stdin is not None:
+            self._janitor.stdin.close()
 
     def _room(self) -> int:
         """Jobs that may be out at once."""

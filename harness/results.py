@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from harness.errors import UserError
 from harness.files import read_json, sha256, write_atomic, write_json
@@ -54,6 +55,17 @@ class RunDirectory:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / ".lock", timeout=patience_s)
+
+    def _held(self) -> bool:
+        """Whether someone works on the run; asked without writing, as a folder may be read-only."""
+        try:
+            with (self.folder / ".lock").open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def announce_training(self, spec: RunSpec) -> None:
         """Say that this run's newest checkpoint is a whole training, which runs with other meta-tests may share."""
@@ -126,12 +138,8 @@ class RunDirectory:
             return self._finished_status() or "damaged"
         if not self.folder.exists():
             return "missing"
-        if (self.folder / ".lock").exists():
-            try:
-                with self.lock():
-                    pass
-            except Timeout:
-                return "running"
+        if self._held():
+            return "running"
         if self.failure.exists():
             return "failed"
         return "interrupted" if self.spec.exists() else "missing"

@@ -80,8 +80,8 @@ def reproduce(options: argparse.Namespace) -> int:
 def show_status(options: argparse.Namespace) -> int:
     """List the runs of a study with their states."""
     plan = _plan(study_of(options), options)
-    print(f"{plan.study.file.study} ({plan.study.scale}): {plan.describe()}")
-    print(f"{'setting':<20} {'method':<20} {'seed':>5}  {'run_id':<16}  status")
+    lines = [f"{plan.study.file.study} ({plan.study.scale}): {plan.describe()}"]
+    lines.append(f"{'setting':<20} {'method':<20} {'seed':>5}  {'run_id':<16}  status")
     for run, status in zip(plan.runs, plan.statuses, strict=True):
         directory = plan.directory(run)
         note = ""
@@ -91,7 +91,8 @@ def show_status(options: argparse.Namespace) -> int:
             note = f"  {read_json(directory.failure)['reason']}"
         elif status == "diverged":
             note = f"  {directory.read_manifest()['reason']}"
-        print(f"{run.setting:<20} {run.method:<20} {run.spec.seed:>5}  {run.spec.run_id}  {status}{note}")
+        lines.append(f"{run.setting:<20} {run.method:<20} {run.spec.seed:>5}  {run.spec.run_id}  {status}{note}")
+    print("\n".join(lines))
     return 0
 
 

@@ -10,6 +10,7 @@ from harness.errors import UserError
 from harness.results import FINISHED, RunDirectory
 from harness.spec import PlannedRun, Status
 from harness.study import Study
+from harness.verified import Verified
 
 
 class Plan:
@@ -19,7 +20,9 @@ class Plan:
         self.study = study
         self.runs = runs
         self.results = results
-        self.statuses: list[Status] = [self.directory(run).status() for run in runs]
+        known = Verified(results)
+        self.statuses: list[Status] = [known.status(self.directory(run)) for run in runs]
+        known.save()
 
     def directory(self, run: PlannedRun) -> RunDirectory:
         """Where a run keeps its files."""

@@ -69,7 +69,9 @@ class RunDirectory:
 
     def announce_training(self, spec: RunSpec) -> None:
         """Say that this run's newest checkpoint is a whole training, which runs with other meta-tests may share."""
-        write_atomic(self._trainings(spec) / self.folder.name, b"")
+        announced = self._trainings(spec) / self.folder.name
+        announced.parent.mkdir(parents=True, exist_ok=True)
+        announced.touch()
 
     def twin(self, spec: RunSpec) -> RunDirectory | None:
         """Another run with the same training, whole and still there; None if there is none."""

@@ -34,6 +34,7 @@ class RunLogger:
         self._client, self._experiment, self._planned = client, experiment, planned
         self._tags = tags_of(planned, provenance) | {"mlflow.parentRunId": parent, "mlflow.runName": name_of(planned)}
         self._buffer: list[Any] = []
+        self._params: list[Any] = []
         self._flushed = time.monotonic()
         self._last_step = -1
         query = f"tags.run_id = '{planned.spec.run_id}' and tags.kind = 'run'"
@@ -51,7 +52,7 @@ class RunLogger:
     def _create(self) -> None:
         self._run = str(self._client.create_run(self._experiment, tags=self._tags).info.run_id)
         self._last_step = -1
-        self._log_params()
+        self._params = self._settings()
 
     def _resume(self, known: Any) -> None:
         self._run = str(known.info.run_id)
@@ -60,18 +61,16 @@ class RunLogger:
         self._client.set_tag(self._run, "status", "running")
         if "reason" in known.data.tags:
             self._client.delete_tag(self._run, "reason")
-        self._log_params()  # again: the store may have died meanwhile, and equal params do not clash
+        self._params = self._settings()  # again: the store may have died meanwhile, and equal params do not clash
 
     def _logged(self) -> list[int]:
         return [point.step for point in self._client.get_metric_history(self._run, "post_update_return")]
 
-    def _log_params(self) -> None:
+    def _settings(self) -> list[Any]:
         from mlflow.entities import Param
 
         settings = flatten(self._planned.spec.model_dump(mode="json"))
-        params = [Param(name, value[:MAX_PARAM_LENGTH]) for name, value in settings.items()]
-        for start in range(0, len(params), PARAMS_PER_CALL):
-            self._client.log_batch(self._run, params=params[start : start + PARAMS_PER_CALL])
+        return [Param(name, value[:MAX_PARAM_LENGTH]) for name, value in settings.items()]
 
     def log(self, iteration: int, metrics: Metrics) -> None:
         """Buffer the metrics of one meta-iteration; whole iterations go out together, none goes out twice."""
@@ -93,38 +92,40 @@ class RunLogger:
         for row in pyarrow.parquet.read_table(directory.curves).to_pylist():
             self.log(row.pop("iteration"), row)
 
-    def flush(self) -> None:
-        """Send what is buffered in one transaction."""
-        if self._buffer:
-            self._client.log_batch(self._run, metrics=self._buffer)
-            self._last_step = self._buffer[-1].step
-            self._buffer = []
+    def flush(self, tags: dict[str, str] | None = None) -> None:
+        """Send what is buffered, and tags with it: in one transaction, unless there are many parameters."""
+        from mlflow.entities import RunTag
+
+        while self._buffer or self._params or tags:
+            params, self._params = self._params[:PARAMS_PER_CALL], self._params[PARAMS_PER_CALL:]
+            named = [RunTag(name, value) for name, value in (tags or {}).items()]
+            self._client.log_batch(self._run, metrics=self._buffer, params=params, tags=named)
+            if self._buffer:
+                self._last_step = self._buffer[-1].step
+            self._buffer, tags = [], None
         self._flushed = time.monotonic()
 
     def finish(self, directory: RunDirectory) -> None:
         """Log the artifacts and close the run; ``FINISHED`` in the store means that the mirror is whole."""
         if self._whole:
             return
-        self.flush()
+        manifest = directory.read_manifest()
+        told = {"status": manifest["status"]} | ({"reason": manifest["reason"]} if manifest["reason"] else {})
+        self.flush(told)
         if self._resumed and len(steps := self._logged()) != len(set(steps)):
             # Whoever logged before died while the store was still at work on what it had sent: begin the record anew.
             self._client.delete_run(self._run)
             self._create()
             self.log_curves(directory)
-            self.flush()
+            self.flush(told)
         for path in directory.evidence():
             self._client.log_artifact(self._run, str(path))
         for path in directory.newest_checkpoint():
             self._client.log_artifact(self._run, str(path), "checkpoint")
-        manifest = directory.read_manifest()
-        self._client.set_tag(self._run, "status", manifest["status"])
-        if manifest["reason"]:
-            self._client.set_tag(self._run, "reason", manifest["reason"])
         self._client.set_terminated(self._run, "FINISHED")
 
     def fail(self, reason: str) -> None:
         """Close the run as failed, with the reason."""
         if not self._whole:
-            self._client.set_tag(self._run, "status", "failed")
-            self._client.set_tag(self._run, "reason", reason)
+            self.flush({"status": "failed", "reason": reason})
             self._client.set_terminated(self._run, "FAILED")

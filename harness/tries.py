@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 from harness.errors import UserError
-from harness.files import read_json, write_json
+from harness.files import read_json
 from harness.results import RunDirectory
 
 MOST = 3
@@ -34,7 +36,8 @@ class Tries:
         if tries >= MOST:
             self.end()
             return poisoned(tries)
-        write_json(self._path, {"tries": tries + 1, "checkpoint": self._newest})
+        # Not flushed to the disk, as results are: it has to outlive the process, not the machine.
+        self._path.write_text(json.dumps({"tries": tries + 1, "checkpoint": self._newest}))
         return ""
 
     def end(self) -> None:

@@ -73,8 +73,9 @@ def postgres(folder: Path) -> Iterator[str]:
     try:
         ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
         wait_for("PostgreSQL", lambda: subprocess.run(ready, check=False).returncode == 0, process)
-        create = [str(programs / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "metarepro", "mlflow"]
-        subprocess.run(create, check=True)
+        for name in ("mlflow", "optuna"):
+            create = [str(programs / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "metarepro", name]
+            subprocess.run(create, check=True)
         yield f"postgresql+psycopg://metarepro@127.0.0.1:{port}/mlflow"
     finally:
         process.send_signal(signal.SIGINT)

@@ -7,22 +7,48 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
+from harness import cli
+from harness.away import execute_away, sent_away
 from harness.composition import SUITES_FOLDER
 from harness.results import RunDirectory
-from tests.harness_fixtures import PROGRAM, PROJECT, load, new_results, run_in_process
-from tests.local_services import MlflowServer, RayCluster, mlflow_server, postgres, postgres_programs, ray_cluster
+from tests.harness_fixtures import (
+    PROGRAM,
+    PROJECT,
+    job,
+    load,
+    new_results,
+    planned,
+    run_in_process,
+    tiny,
+    write_study,
+)
+from tests.local_services import (
+    MlflowServer,
+    RayCluster,
+    mlflow_server,
+    postgres,
+    postgres_programs,
+    ray_cluster,
+    wait_for,
+)
 
 STUDY = SUITES_FOLDER / "navigation" / "study.yaml"
 pytestmark = pytest.mark.skipif(postgres_programs() is None, reason="needs PostgreSQL: apt-get install postgresql")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    folder = tmp_path_factory.mktemp("mlflow")
-    with postgres(folder / "postgres") as database, mlflow_server(database, folder) as server:
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with postgres(tmp_path_factory.mktemp("database") / "postgres") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def server(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    with mlflow_server(database, tmp_path_factory.mktemp("mlflow")) as server:
         yield server
 
 
@@ -63,3 +89,63 @@ def test_two_nodes_give_the_bytes_of_an_inline_run(cluster: RayCluster, server: 
     found = client.search_runs([client.get_experiment_by_name("navigation").experiment_id], "tags.kind = 'run'")
     assert sorted(run.data.tags["run_id"] for run in found) == sorted(run.spec.run_id for run in runs)
     assert {run.info.status for run in found} == {"FINISHED"}
+
+
+def test_a_lost_node_costs_no_run_and_what_it_had_goes_on_elsewhere(tmp_path: Path) -> None:
+    data = tiny() | {"seeds": "0-1", "checkpoint_every": 10}
+    data["methods"] = {"maml": data["methods"]["maml"]}
+    data["budget"]["meta_iterations"] = 600
+    study, store = write_study(tmp_path, data), tmp_path / "store"
+    runs, inline = load(study).plan(), new_results(tmp_path / "inline")
+    with ray_cluster(tmp_path / "cluster") as cluster:
+        command = [sys.executable, "-c", PROGRAM, "run", str(study), "--results", str(tmp_path / "away")]
+        command += ["--address", cluster.address, "--checkpoints", str(store)]
+        driver = subprocess.Popen(command, cwd=PROJECT, stdout=-1, stderr=-1, text=True, env=cluster.environment)
+        begun = [store / "runs" / run.spec.run_id for run in runs]
+        wait_for("both runs", lambda: all(any(folder.glob("*.json")) for folder in begun), driver)
+        cluster.kill_node(1)
+        out, err = driver.communicate(timeout=300)
+    assert driver.returncode == 0, out + err
+    assert run_in_process("run", study, inline) == 0
+    for run in runs:
+        assert evidence(inline, run.spec.run_id) == evidence(tmp_path / "away", run.spec.run_id)
+    nodes = [RunDirectory.of(tmp_path / "away", run.spec.run_id).read_manifest()["node"] for run in runs]
+    assert len(set(nodes)) == 1  # the lost node's run ended on the other
+
+
+def test_a_tuning_on_the_cluster_finds_what_it_finds_inline(
+    cluster: RayCluster, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["tune", "tuning_navigation", "--scale", "smoke"]
+    assert cli.main([*options, "--results", str(new_results(tmp_path / "inline")), "--workers", "1"]) == 0
+    away = tmp_path / "away"
+    done = on_cluster(cluster, *options, "--results", str(away), "--storage", database.replace("/mlflow", "/optuna"))
+    assert done.returncode == 0, done.stderr + done.stdout
+    found = [pd.read_csv(next((at / "tuning").glob("*/trials.csv"))) for at in (tmp_path / "inline", away)]
+    pd.testing.assert_frame_equal(*(trials.drop(columns="cpu_s") for trials in found), check_exact=True)
+
+
+def test_an_address_without_a_cluster_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = write_study(tmp_path, tiny())
+    for address in ("127.0.0.1:9", "nonsense", "ray://127.0.0.1:10001", "host:port"):
+        options = ["run", str(study), "--results", str(new_results(tmp_path / "results")), "--address", address]
+        assert cli.main(options) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"metarepro: error: --address {address}: no Ray cluster can be joined there")
+        assert len(error.splitlines()) == 1
+
+
+def test_other_code_on_a_node_is_refused(tmp_path: Path) -> None:
+    run = planned(tmp_path)
+    sent = sent_away(job(run, new_results(tmp_path / "results"))).model_copy(update={"source": "0" * 64})
+    outcome, record = execute_away(sent, cli.execute, lambda event: None, node="a")
+    assert outcome.status == "failed"
+    assert "install the same version on every machine" in outcome.reason
+    assert record == {}
+
+
+def test_the_environment_of_a_driver_does_not_travel_with_a_job(tmp_path: Path) -> None:
+    results = new_results(tmp_path / "results")
+    sent = sent_away(job(planned(tmp_path), results))
+    assert sent.tracking_uri == ""  # SQLite on the driver's disk
+    assert str(results) not in sent.model_copy(update={"results": ""}).model_dump_json()

@@ -176,7 +176,7 @@ def test_a_store_that_dies_costs_no_run_and_is_filled_next_time(
     monkeypatch.setattr(MlflowClient, "log_batch", dead)
     assert run_in_process("run", study, results) == 0
     output = capsys.readouterr().out
-    assert "warning: test maml seed 0: MLflow is out of reach" in output
+    assert ": MLflow is out of reach" in output
     assert f"results: {results / 'runs'}" in output
     runs = load(study).plan()
     assert [directory(results, run).status() for run in runs] == ["done", "done"]

@@ -8,13 +8,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from harness.api import Algorithm, MetaBatch, Metrics, Params, Settings, State, Suite
-from harness.checkpoint import Groups, newest_checkpoint, save_checkpoint
+from harness.checkpoint import Groups, misfit_of_training, newest_checkpoint, save_checkpoint
 from harness.evaluation import evaluate, meta_test_tasks
 from harness.files import write_json
 from harness.results import (
@@ -155,11 +156,12 @@ def meta_train(
     ``on_iteration(iteration, metrics)`` is called after each meta-iteration, and first, after a resume, for those that
     the checkpoint remembers. Raises :class:`Diverged`.
     """
-    if (found := _newest(directory, warn)) is not None:
+    misfit = partial(misfit_of_training, training.groups(), spec.budget.meta_iterations)
+    if (found := newest_checkpoint(directory.checkpoints, warn, misfit)) is not None:
         training.restore(*found)
         clock.seconds.update(found[1]["seconds"])
         clock.cpu_s = found[1].get("cpu_s", 0.0)
-    elif twin is not None and (found := _newest(twin, warn)) is not None:
+    elif twin is not None and (found := newest_checkpoint(twin.checkpoints, warn, misfit)) is not None:
         training.restore(*found)
     for iteration in range(training.iteration):
         on_iteration(iteration, {name: values[iteration] for name, values in training.curves.items()})
@@ -178,14 +180,6 @@ def meta_train(
         if training.iteration % checkpoint_every == 0 and training.iteration < last:
             _checkpoint(directory, training, clock)
     _checkpoint(directory, training, clock)
-
-
-def _newest(directory: RunDirectory, warn: Callable[[str], None]) -> tuple[Groups, dict[str, Any]] | None:
-    found = newest_checkpoint(directory.checkpoints, warn)
-    if found is not None and "best" not in found[0]:
-        warn(f"{directory.checkpoints}: checkpoints of a release that kept no best model; going back to the start")
-        return None
-    return found
 
 
 def _checkpoint(directory: RunDirectory, training: Training, clock: Clock) -> None:

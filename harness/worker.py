@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from filelock import Timeout
 
 from harness.api import Metrics, Registries, Settings
+from harness.errors import UserError
 from harness.extensions import declaration_of, manifest_of
 from harness.results import RunDirectory
 from harness.spec import PlannedRun, RunSpec, SourceFile
@@ -102,6 +104,8 @@ def work(job: Job, registries: Registries, report: Report) -> Outcome:
             return _execute(job, registries, report, directory)
     except Timeout:
         return Outcome(spec.run_id, "taken")
+    except OSError as error:  # something else stands where the run's folder or its lock belongs
+        return Outcome(spec.run_id, "failed", f"{directory.folder}: no run can be kept there ({error.strerror})")
 
 
 def _execute(job: Job, registries: Registries, report: Report, directory: RunDirectory) -> Outcome:
@@ -131,7 +135,8 @@ def _execute(job: Job, registries: Registries, report: Report, directory: RunDir
         )
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        directory.fail(reason, traceback.format_exc())
+        with contextlib.suppress(UserError):  # what cannot be written may be what failed
+            directory.fail(reason, traceback.format_exc())
         mirror.call("fail", reason)
         return Outcome(spec.run_id, "failed", reason)
     mirror.call("finish", directory)

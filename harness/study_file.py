@@ -21,6 +21,10 @@ SeedText = Annotated[str, BeforeValidator(_seed_text)]
 ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 
 
+MOST_RUNS = 100_000
+"""Seeds of a study, and runs: more could not be planned in any time."""
+
+
 class MethodEntry(Settings):
     """One method of a study: an algorithm, and where it differs from what the study says for all."""
 
@@ -134,6 +138,8 @@ class StudyFile(Settings):
 def parse_seeds(text: str, where: str = "--seeds") -> list[int]:
     """``"0-4"`` or ``"0,2,7"`` or both mixed, to a sorted list without repeats."""
     seeds: set[int] = set()
+    if not text.isascii():
+        raise UserError(f"{where}: {text!r} is not a list of seeds; write 0-4 or 0,2,7")
     for part in text.split(","):
         if len(part.strip()) > 25:
             raise UserError(f"{where}: {part.strip()[:25]!r}... is too long; write 0-4 or 0,2,7")
@@ -141,7 +147,9 @@ def parse_seeds(text: str, where: str = "--seeds") -> list[int]:
         if not (low.isdecimal() and (high.isdecimal() if dash else True)) or (dash and int(low) > int(high)):
             raise UserError(f"{where}: {text!r} is not a list of seeds; write 0-4 or 0,2,7")
         last = int(high) if dash else int(low)
-        if last >= 2**31 or last - int(low) >= 100_000:
-            raise UserError(f"{where}: {part.strip()!r} is too large; seeds are below 2^31, at most 100000 at once")
+        if last >= 2**31 or len(seeds) + last - int(low) >= MOST_RUNS:
+            raise UserError(
+                f"{where}: {part.strip()!r} is too large; seeds are below 2^31, at most {MOST_RUNS} at once"
+            )
         seeds.update(range(int(low), last + 1))
     return sorted(seeds)

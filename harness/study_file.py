@@ -18,7 +18,7 @@ def _seed_text(value: Any) -> str:
 
 
 SeedText = Annotated[str, BeforeValidator(_seed_text)]
-ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64)]
 
 
 MOST_RUNS = 100_000
@@ -126,6 +126,13 @@ class StudyFile(Settings):
         for name, columns in names.items():
             if columns != (first := next(iter(names.values()))):
                 raise ValueError(f"grid: every setting needs the same columns; {name} has {columns}, others {first}")
+        return self
+
+    @model_validator(mode="after")
+    def _every_companion_once(self) -> StudyFile:
+        shown = [self.study, *self.companions]
+        if twice := next((name for name in self.companions if shown.count(name) > 1), None):
+            raise ValueError(f"companions: {twice} is on the page of {self.study} already")
         return self
 
     def settings_and_columns(self) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from harness.api import Registries
 from harness.errors import UserError
 from harness.study import read_study
 from harness.study_file import parse_seeds
-from harness.study_source import find_study, study_files
+from harness.study_source import find_study, scales_of, study_files
 from tests.harness_fixtures import TINY, load, write_study
 
 FAULTS = {
@@ -78,6 +79,8 @@ bad method in a scale | paper: {} | paper: {methods: {maml: {hyperparameters: {d
 bad element in a scale | paper: {} | paper:\n    hyperparameters: {outer_betas: [0.9, 1.5]} | [0.9, 1.5] | less than 1
 unknown key in a scale | paper: {} | paper: {bugdet: {}} | bugdet | did you mean 'budget'?
 no scales | scales:\n  paper: {}\n  small:\n    budget: {meta_batch_size: 1}\n | scales: {}\n | scales: {} | 'scales'
+itself beside it | seeds: 0 | seeds: 0\ncompanions: [tiny] | companions: | tiny is on the page of tiny already
+companion twice | seeds: 0 | seeds: 0\ncompanions: [a, a] | companions: | a is on the page of tiny already
 unknown in a deviation | seeds: 0 | deviations: [{topic: a, report: b, code: c, her: d}] | her: | did you mean 'here'?
 """.strip().splitlines()
     )
@@ -195,15 +198,28 @@ def test_an_error_points_at_the_file_that_brought_the_value(tmp_path: Path) -> N
         load(child)
 
 
-@pytest.mark.parametrize("parent", ["a.yaml", "b.yaml", "missing.yaml", '"\\0"', "3"])
+@pytest.mark.parametrize(
+    "parent", ["a.yaml", "b.yaml", "missing.yaml", '"\\0"', "3", "/dev/zero", "pipe.yaml", "loop.yaml", "x" * 300]
+)
 def test_extending_itself_or_nothing_is_refused(parent: str, tmp_path: Path) -> None:
     path = write_study(tmp_path, f"extends: {parent}\n{TINY}", "a.yaml")
     write_study(tmp_path, "extends: a.yaml\n", "b.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
     with pytest.raises(UserError) as caught:
         load(path)
     assert "\n" not in str(caught.value)
+    with pytest.raises(UserError):
+        scales_of(path)
     if parent in {"a.yaml", "b.yaml"}:
         assert "extends itself" in str(caught.value)
+
+
+def test_more_runs_than_can_be_planned_are_refused(tmp_path: Path) -> None:
+    path = write_study(tmp_path, TINY.replace("seeds: 0", "seeds: 0-50000"))
+    line = TINY[: TINY.index("seeds: 0")].count("\n") + 1
+    with pytest.raises(UserError, match=rf"^{path}:{line}: the study stands for 100002 runs; at most 100000"):
+        load(path).plan()
 
 
 def test_seeds_are_ranges_and_lists() -> None:

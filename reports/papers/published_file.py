@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -71,5 +72,6 @@ def catalogue() -> list[PaperInfo]:
     return [PaperInfo(name, told["short"], told["citation"], told["bibtex"]) for name, told in _catalogue().items()]
 
 
+@cache
 def _catalogue() -> dict[str, dict[str, str]]:
     return dict(yaml.safe_load(CATALOGUE.read_text(encoding="utf-8")))

@@ -53,7 +53,10 @@ class RunDirectory:
         Entering it raises ``filelock.Timeout`` if someone else still holds it after ``patience_s``.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / ".lock", timeout=patience_s)
+        path = self.folder / ".lock"
+        if path.is_dir() or path.is_symlink():  # nobody's lock
+            discard(path)
+        return FileLock(path, timeout=patience_s)
 
     def announce_training(self, spec: RunSpec) -> None:
         """Say that this run's newest checkpoint is a whole training, which runs with other meta-tests may share."""

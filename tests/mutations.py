@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import math
 import os
 import random
 import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
@@ -26,6 +26,7 @@ DECLARED: Counter[str] = Counter()
 """Test -> its number of examples."""
 RAN: Counter[str] = Counter()
 """Test -> how many of them have run in this process."""
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 PATIENCE_S = 20
 """A reader that takes longer hangs; a busy machine is no reason."""
 
@@ -71,14 +72,14 @@ def no_hang(seconds: int = PATIENCE_S) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def read_or_refused(read: Callable[[], Any], place: Path) -> Any:
-    """What ``read`` gives, or None where it refuses in one printable line that names the file, or one beside it."""
+def read_or_refused(read: Callable[[], Any], place: str) -> Any:
+    """What ``read`` gives, or None where it refuses in one printable line that names the ``place``."""
     with no_hang():
         try:
             return read()
         except UserError as error:
             message = str(error)
-    assert str(place) in message
+    assert place in message
     assert len(message.splitlines()) == 1
     assert not re.search("[\x00-\x1f\x7f-\x9f\ud800-\udfff]", message)
     return None
@@ -86,7 +87,7 @@ def read_or_refused(read: Callable[[], Any], place: Path) -> Any:
 
 JUNK = [b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\x1b[31m", b"\r\n", b"\n", b"\t", b"\x85", "\u2028".encode(), b"\x07"]
 JUNK += [b"{", b"}", b"[", b"]", b":", b": ", b"- ", b"&a ", b"*a ", b"<<: ", b"!!", b"#", b"'", b'"', b"|\n", b"---\n"]
-JUNK += [b"%YAML 9.9\n", b"? ", b"9" * 400, b"0x" + b"f" * 5000, b"[" * 3000, b"{a: " * 200, b"null", b"1e999", b"\xc3"]
+JUNK += [b"%YAML 9.9\n", b"? ", b"9" * 400, b"0x" + b"f" * 5000, b"[" * 600, b"{a: " * 200, b"null", b"1e999", b"\xc3"]
 
 
 class Damage(NamedTuple):
@@ -103,14 +104,30 @@ class Damage(NamedTuple):
 
     def of_data(self, data: Any, most: int = 2) -> str:
         """The data as YAML after one to ``most`` changes: values of another kind, keys renamed, left out, put in."""
-        rng, data, words = random.Random(self.seed), copy.deepcopy(data), list[str]()
-        for _ in range(rng.randint(1, most)):
-            if data:
-                _change(data, rng, words)
-        text = yaml.safe_dump(data, sort_keys=False, width=10**9, allow_unicode=True)
+        rng, words = random.Random(self.seed), list[str]()
+
+        def one_of(texts: list[str]) -> str:  # what no data can hold is a placeholder for one of the words
+            words.append(rng.choice(texts))
+            return PLACEHOLDER.format(len(words) - 1)
+
+        data = _changed(data, most, rng, lambda: one_of(VALUES), lambda: one_of(KEYS), lambda: one_of(FILES))
+        text = yaml.dump(data, Dumper=DUMPER, sort_keys=False, width=10**6, allow_unicode=True)
         for number in reversed(range(len(words))):
             text = text.replace(PLACEHOLDER.format(number), words[number])
         return text
+
+    def of_json(self, data: Any, most: int = 2) -> Any:
+        """The data after one to ``most`` changes like those of :meth:`of_data`, to values that JSON can hold."""
+        rng = random.Random(self.seed)
+
+        def strange() -> Any:
+            return copy.deepcopy(rng.choice(JSON_VALUES))
+
+        return _changed(data, most, rng, strange, lambda: rng.choice(JSON_KEYS), strange)
+
+    def rng(self) -> random.Random:
+        """A generator of its own choices."""
+        return random.Random(self.seed)
 
 
 DAMAGES = st.integers(0, 2**32 - 1).map(Damage)
@@ -188,7 +205,7 @@ TYPES += [
 TYPES += ["!!pairs [a: 1]", "!!omap x", "!!set [a]", "!!seq {}", "!!map []", "!!python/name:os.system", "[1, {a: ~}]"]
 GRAPHS = ["&a [*a]", "&a {b: *a}", "*nowhere", "{<<: {seed: 1}}", "{<<: 3}", "{<<: [{a: 1}, {b: 2}]}", "{? [a] : 1}"]
 GRAPHS += ["{? {a: 1} : 1}", "{1: 2, null: 3, true: 4}", "{a: 1, a: 2}", "{1: a, 0x1: b}", "{2001-01-01: 1}", "{'': 1}"]
-GRAPHS += ["[" * 200 + "]" * 200, "{a: " * 90 + "1" + "}" * 90, "[" * 2000 + "]" * 2000, "{!!binary QQ==: 1}", "{=: 1}"]
+GRAPHS += ["[" * 200 + "]" * 200, "{a: " * 90 + "1" + "}" * 90, "[" * 600 + "]" * 600, "{!!binary QQ==: 1}", "{=: 1}"]
 LAUGHS = "[&b0 [x, x], " + ", ".join(f"&b{n} [{', '.join([f'*b{n - 1}'] * 9)}]" for n in range(1, 12)) + "]"
 MERGES = "[&m0 {a: 1}, " + ", ".join(f"&m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 9)}]}}" for n in range(1, 9)) + "]"
 CODE = "!!python/object/apply:os.system ['touch PROOF']"
@@ -223,31 +240,43 @@ KEYS += [
 PLACEHOLDER = "PLACEHOLDER{}X"
 
 
-def _change(data: Any, rng: random.Random, words: list[str]) -> None:
-    """Change nested data in one place; what no data can hold is a placeholder for one of ``words``."""
+JSON_VALUES: list[Any] = [None, True, -1, 0, 1.5, 10**25, 10**400, math.nan, -math.inf, "", "x" * 5000, "<b>", [], {}]
+JSON_VALUES += [[[1]], {"a": {"b": 1}}, "\0", "\ud800", "\n", functools.reduce(lambda inner, _: [inner], range(200), 1)]
+JSON_KEYS = ["", "x", "status", "reason", "sha256", "groups", "\0", "\ud800", "../x", "x" * 5000]
 
-    def later(text: str) -> str:
-        words.append(text)
-        return PLACEHOLDER.format(len(words) - 1)
 
-    places = [*_places(data)]
-    block, at = rng.choice(places)
-    match rng.choice(["value", "value", "key", "delete", "add", "swap", "extends"]):
-        case "delete":
-            del block[at]
-        case "swap":
-            further, there = rng.choice(places)
-            block[at] = copy.deepcopy(further[there])
-        case "extends":
-            data["extends"] = later(rng.choice(FILES))
-        case ("key" | "add") as kind if isinstance(block, dict):
-            items, row = list(block.items()), list(block).index(at)
-            new = (later(rng.choice(KEYS)), block[at] if kind == "key" else later(rng.choice(VALUES)))
-            items[row : row + (kind == "key")] = [new]
-            block.clear()
-            block.update(items)
-        case _:
-            block[at] = later(rng.choice(VALUES))
+def _changed(
+    data: Any,
+    most: int,
+    rng: random.Random,
+    value: Callable[[], Any],
+    key: Callable[[], str],
+    file: Callable[[], Any],
+) -> Any:
+    """A copy of nested data with one to ``most`` changes."""
+    data = copy.deepcopy(data)
+    for _ in range(rng.randint(1, most)):
+        if not data:
+            break
+        places = [*_places(data)]
+        block, at = rng.choice(places)
+        match rng.choice(["value", "value", "key", "delete", "add", "swap", "extends"]):
+            case "delete":
+                del block[at]
+            case "swap":
+                further, there = rng.choice(places)
+                block[at] = copy.deepcopy(further[there])
+            case "extends":
+                data["extends"] = file()
+            case ("key" | "add") as kind if isinstance(block, dict):
+                items, row = list(block.items()), list(block).index(at)
+                new = (key(), block[at] if kind == "key" else value())
+                items[row : row + (kind == "key")] = [new]
+                block.clear()
+                block.update(items)
+            case _:
+                block[at] = value()
+    return data
 
 
 def _places(block: Any) -> Iterator[tuple[Any, Any]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,13 +16,14 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from harness import composition
+from harness import cli, composition
 from harness.audit_file import Audit
+from harness.errors import UserError
 from harness.study_source import scales_of, study_files
 from harness.tuning.plan import Tuning, tuning_files
 from reports.papers.published_file import load_published
-from tests.harness_fixtures import TINY
-from tests.mutations import DAMAGES, Damage, fuzzed, read_or_refused
+from tests.harness_fixtures import TINY, load, tiny, write_study
+from tests.mutations import DAMAGES, Damage, fuzzed, no_hang, read_or_refused
 
 SUITES = composition.SUITES_FOLDER
 TINY_STUDY = SUITES / "tiny" / "tiny.yaml"
@@ -65,7 +68,7 @@ def check(suites: Path, path: Path, mutated: bytes | str, read: Callable[[Path],
     target.write_bytes(mutated if isinstance(mutated, bytes) else mutated.encode("utf-8", "surrogatepass"))
     there = _listing(target.parent)
     try:
-        return read_or_refused(lambda: read(target), suites)
+        return read_or_refused(lambda: read(target), str(suites))
     finally:
         assert _listing(target.parent) == there
         assert not Path("PROOF").exists()
@@ -76,8 +79,7 @@ def _listing(folder: Path) -> list[list[str]]:
 
 
 def plan(path: Path, scale: str = "paper") -> None:
-    """A study, its runs, and what a command that lists studies asks of it."""
-    scales_of(path)
+    """A study and its runs."""
     runs = composition.read(path, scale).plan()
     assert len({run.spec.run_id for run in runs}) == len(runs)
 
@@ -85,12 +87,17 @@ def plan(path: Path, scale: str = "paper") -> None:
 SOME_SCALE = st.sampled_from(["paper", "paper", "smoke", "small"])
 
 
-@fuzzed(500, path=st.sampled_from(STUDIES), damage=DAMAGES, scale=SOME_SCALE)
+@fuzzed(400, path=st.sampled_from(STUDIES), damage=DAMAGES, scale=SOME_SCALE)
 def test_a_study_with_damaged_bytes(suites: Path, path: Path, damage: Damage, scale: str) -> None:
     check(suites, path, damage.of_bytes(content(path)), functools.partial(plan, scale=scale))
 
 
-@fuzzed(900, path=st.sampled_from([*STUDIES, *[TINY_STUDY] * 10]), damage=DAMAGES, scale=SOME_SCALE)
+@fuzzed(100, path=st.sampled_from(STUDIES), damage=DAMAGES)
+def test_the_scales_of_a_study_with_other_values(suites: Path, path: Path, damage: Damage) -> None:
+    check(suites, path, damage.of_data(parsed(path)), scales_of)
+
+
+@fuzzed(700, path=st.sampled_from([*STUDIES, *[TINY_STUDY] * 20]), damage=DAMAGES, scale=SOME_SCALE)
 def test_a_study_with_other_values(suites: Path, path: Path, damage: Damage, scale: str) -> None:
     check(suites, path, damage.of_data(parsed(path)), functools.partial(plan, scale=scale))
 
@@ -104,12 +111,12 @@ def test_a_tuning_with_damaged_bytes(suites: Path, path: Path, damage: Damage) -
     check(suites, path, damage.of_bytes(content(path)), tune)
 
 
-@fuzzed(200, path=st.sampled_from(TUNINGS), damage=DAMAGES)
+@fuzzed(120, path=st.sampled_from(TUNINGS), damage=DAMAGES)
 def test_a_tuning_with_other_values(suites: Path, path: Path, damage: Damage) -> None:
     check(suites, path, damage.of_data(parsed(path)), tune)
 
 
-@fuzzed(100, path=st.sampled_from(TUNINGS), damage=DAMAGES)
+@fuzzed(60, path=st.sampled_from(TUNINGS), damage=DAMAGES)
 def test_a_tuning_of_a_study_with_other_values(suites: Path, path: Path, damage: Damage) -> None:
     studied = path.parent / parsed(path)["study"]
     text = damage.of_data(yaml.safe_load(studied.read_bytes()))
@@ -135,7 +142,7 @@ def test_an_audit_with_damaged_bytes(suites: Path, damage: Damage) -> None:
     check(suites, composition.AUDIT, damage.of_bytes(content(composition.AUDIT)), audit)
 
 
-@fuzzed(150, damage=DAMAGES)
+@fuzzed(100, damage=DAMAGES)
 def test_an_audit_with_other_values(suites: Path, damage: Damage) -> None:
     path = composition.AUDIT
     check(suites, path, damage.of_data(parsed(path)), audit)
@@ -146,6 +153,88 @@ def test_printed_numbers_with_damaged_bytes(suites: Path, path: Path, damage: Da
     check(suites, path, damage.of_bytes(content(path)), load_published)
 
 
-@fuzzed(250, path=st.sampled_from([*PUBLISHED, *PUBLISHED[:2] * 10]), damage=DAMAGES)
+@fuzzed(150, path=st.sampled_from([*PUBLISHED, *PUBLISHED[:2] * 20]), damage=DAMAGES)
 def test_printed_numbers_with_other_values(suites: Path, path: Path, damage: Damage) -> None:
     check(suites, path, damage.of_data(parsed(path)), load_published)
+
+
+@fuzzed(40, damage=DAMAGES, command=st.sampled_from(["status", "run", "report", "export", "table", "reproduce"]))
+def test_the_command_line_says_one_line_and_ends_with_code_2(
+    suites: Path, capsys: pytest.CaptureFixture[str], damage: Damage, command: str
+) -> None:
+    path, results = suites / "tiny" / "mutated.yaml", suites.parent / "results"
+    path.write_text(
+        damage.of_data(parsed(TINY_STUDY)) + "\nunknown_key_of_nothing: 1\n", encoding="utf-8", errors="replace"
+    )
+    at = [] if command == "table" else ["--results", str(results)]
+    with no_hang():
+        assert cli.main([command, str(path), *at]) == 2
+    said = capsys.readouterr()
+    lines = [line for line in said.err.splitlines() if line != "reading the records ..."]
+    assert [line.startswith("metarepro: error: ") for line in lines] == [True]
+    assert said.out == ""
+    assert not results.exists()
+
+
+NO_NAMES = [
+    "../../x",
+    "a/b",
+    "..",
+    ".",
+    "",
+    "maml\n",
+    "\nmaml",
+    "Maml",
+    "٣",
+    "m٣",
+    "ｍaml",
+    "mamĺ",
+    "a-b",
+    "-x",
+    "a b",
+    "x" * 65,
+]
+NO_NAMES += ["_x", "a\\b", "~", "$HOME", "a\0", "a:b", "%2e%2e", "ſ", "a\u202eb", "K\u0130"]
+
+
+@pytest.mark.parametrize(
+    "place", ["study", "setting", "methods", "evaluation.protocols", "scales", "grid", "companions"]
+)
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_a_name_that_could_lead_out_of_the_results_is_refused(tmp_path: Path, name: str, place: str) -> None:
+    data = tiny()
+    *outer, last = place.split(".")
+    block = functools.reduce(lambda inner, key: inner[key], outer, data)
+    if isinstance(block.get(last), dict):
+        block[last] = {name: next(iter(block[last].values()))}
+    elif place == "grid":
+        data["grid"] = {name: {"columns": {"N": 1}}}
+        del data["setting"]
+    else:
+        block[last] = [name] if place == "companions" else name
+    path = write_study(tmp_path, data)
+    with pytest.raises(UserError) as refusal:
+        load(path, name if place == "scales" else "paper")
+    assert str(path) in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_a_column_that_is_no_word_is_refused(tmp_path: Path, name: str) -> None:
+    if re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,63}", name):
+        return  # a column may have capitals
+    data = {key: value for key, value in tiny().items() if key != "setting"}
+    path = write_study(tmp_path, data | {"grid": {"one": {"columns": {name: 1}}}})
+    with pytest.raises(UserError, match=re.escape(str(path))):
+        load(path)
+
+
+@pytest.mark.parametrize("place", ["tuning", "stages", "scales"])
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_a_name_of_a_tuning_that_could_lead_out_of_the_results_is_refused(suites: Path, name: str, place: str) -> None:
+    data = copy.deepcopy(parsed(TUNINGS[-1]))
+    data[place] = {name: next(iter(data[place].values()))} if isinstance(data[place], dict) else name
+    path = suites / TUNINGS[-1].relative_to(SUITES).with_name("mutated.yaml")
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(UserError) as refusal:
+        Tuning(path, name if place == "scales" else "paper", composition.REGISTRIES)
+    assert str(path) in str(refusal.value)

@@ -238,3 +238,10 @@ def test_a_name_of_a_tuning_that_could_lead_out_of_the_results_is_refused(suites
     with pytest.raises(UserError) as refusal:
         Tuning(path, name if place == "scales" else "paper", composition.REGISTRIES)
     assert str(path) in str(refusal.value)
+
+
+def test_an_audit_of_more_mdps_than_could_be_planned_is_refused(suites: Path) -> None:
+    path = suites / composition.AUDIT.relative_to(SUITES).with_name("mutated.yaml")
+    path.write_text(yaml.safe_dump(parsed(composition.AUDIT) | {"mdps": 10**9}))
+    with pytest.raises(UserError, match="mdps: input should be less than or equal to 10000"):
+        Audit(path, "paper", composition.REGISTRIES)

@@ -18,6 +18,8 @@ from harness.yaml_source import Location, merge, read_yaml
 
 AUDIT_VERSION = 1
 """Goes up whenever a change of the audit itself moves numbers: cells of older versions are then measured again."""
+MOST_MDPS = 10_000
+"""Cells are planned, and exact gradients kept, for all of them at once."""
 CAPABILITY = "tables to plan on"
 FIXED = {"discount": 1.0, "gae_lambda": 1.0, "standardise_advantages": False, "adaptation_steps": 1}
 """The exact meta-gradient is that of the undiscounted return after one step of its own gradient."""
@@ -60,7 +62,7 @@ class AuditFile(Settings):
     inner_lrs: Annotated[tuple[Rate, ...], Field(strict=False, min_length=1)]
     baselines: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
     episodes: Annotated[dict[Count, Annotated[int, Field(ge=4)]], Field(min_length=1)]
-    mdps: Count
+    mdps: Annotated[int, Field(ge=1, le=MOST_MDPS)]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     findings: list[str] = Field(default_factory=list)
     """What the results say, a paragraph each; the page shows them above its tables."""

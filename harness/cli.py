@@ -84,13 +84,7 @@ def show_status(options: argparse.Namespace) -> int:
     lines.append(f"{'setting':<20} {'method':<20} {'seed':>5}  {'run_id':<16}  status")
     for run, status in zip(plan.runs, plan.statuses, strict=True):
         directory = plan.directory(run)
-        note = ""
-        if status == "failed":
-            from harness.files import read_json
-
-            note = f"  {read_json(directory.failure)['reason']}"
-        elif status == "diverged":
-            note = f"  {directory.read_manifest()['reason']}"
+        note = f"  {directory.reason()}" if status in ("failed", "diverged") else ""
         lines.append(f"{run.setting:<20} {run.method:<20} {run.spec.seed:>5}  {run.spec.run_id}  {status}{note}")
     print("\n".join(lines))
     return 0

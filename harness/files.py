@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,14 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise
 
 
+def discard(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it; no error where nothing is."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def write_json(path: Path, data: Any) -> None:
     """Atomic, sorted, readable JSON."""
     write_atomic(path, (json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
@@ -44,7 +53,7 @@ def read_json(path: Path) -> Any:
     """Parsed JSON; a damaged file is a :class:`UserError` that names it."""
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON: {error}") from error
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import mean
 
 from harness.errors import UserError
+from harness.files import discard
 from harness.results import FINISHED, RunDirectory
 from harness.spec import PlannedRun, Status
 from harness.study import Study
@@ -37,7 +38,7 @@ class Plan:
         damaged = []
         for index, run in enumerate(self.runs):
             if self.statuses[index] == "damaged":
-                self.directory(run).done.unlink()
+                discard(self.directory(run).done)
                 self.statuses[index] = "interrupted"
                 damaged.append(run)
         return damaged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import json
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from harness.errors import UserError
-from harness.files import read_json, sha256, write_atomic, write_json
+from harness.files import discard, read_json, sha256, write_atomic, write_json
 from harness.spec import RunSpec, Status
 
 if TYPE_CHECKING:
@@ -54,7 +55,10 @@ class RunDirectory:
         Entering it raises ``filelock.Timeout`` if someone else still holds it after ``patience_s``.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / ".lock", timeout=patience_s)
+        path = self.folder / ".lock"
+        if path.is_dir() or path.is_symlink():  # nobody's lock
+            discard(path)
+        return FileLock(path, timeout=patience_s)
 
     def _held(self) -> bool:
         """Whether someone works on the run; asked without writing, as a folder may be read-only."""
@@ -87,8 +91,11 @@ class RunDirectory:
 
     def begin(self, spec: RunSpec) -> None:
         """Record the spec and forget an earlier failure."""
+        for path in (*self._tables(), self.spec, self.manifest, self.done):
+            if path.is_dir():  # no file could take its place
+                discard(path)
+        discard(self.failure)
         write_json(self.spec, json.loads(spec.canonical_json()))
-        self.failure.unlink(missing_ok=True)
 
     def finish(self, status: str) -> None:
         """Write the marker, last, with a checksum of every file of evidence."""
@@ -101,21 +108,19 @@ class RunDirectory:
 
     def evidence(self) -> Iterator[Path]:
         """The files that a finished run has."""
-        return (path for path in self._evidence() if path.exists())
+        return (path for path in (self.spec, *self._tables(), self.manifest) if path.exists())
 
     def every_file(self) -> Iterator[Path]:
         """The files that a run can have beside its checkpoints, whether they are there or not."""
-        return (path for path in (*self._evidence(), self.failure, self.done))
+        return (path for path in (self.spec, *self._tables(), self.manifest, self.failure, self.done))
 
-    def _evidence(self) -> tuple[Path, ...]:
-        tables = (self.returns, self.references, self.measures, self.paths, self.curves)
-        return (self.spec, *tables, self.manifest)
+    def _tables(self) -> tuple[Path, ...]:
+        return self.returns, self.references, self.measures, self.paths, self.curves
 
     def newest_checkpoint(self) -> Iterator[Path]:
         """The files of the newest checkpoint: tensors, then their JSON."""
         for path in sorted(self.checkpoints.glob("*.safetensors"))[-1:]:
-            yield path
-            yield path.with_suffix(".json")
+            yield from (one for one in (path, path.with_suffix(".json")) if one.is_file())
 
     def is_finished(self) -> bool:
         """Marker there, and every file as it was when the marker was written."""
@@ -129,10 +134,17 @@ class RunDirectory:
             if status not in FINISHED or self.manifest.name not in checksums:
                 return None
             paths = [(self.folder / name, checksum) for name, checksum in checksums.items()]
-        except (UserError, KeyError, TypeError, AttributeError):
+            whole = all(sha256(path.read_bytes()) == checksum for path, checksum in paths)
+        except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        whole = all(path.exists() and sha256(path.read_bytes()) == checksum for path, checksum in paths)
         return status if whole else None
+
+    def reason(self) -> str:
+        """Why the run failed or diverged."""
+        for path in (self.failure, self.manifest):
+            with contextlib.suppress(UserError, KeyError, TypeError):
+                return str(read_json(path)["reason"])
+        return "its files do not say why"
 
     def status(self) -> Status:
         """State of the run, from its files and its lock alone."""

@@ -118,7 +118,7 @@ class RunLogger:
             self._create()
             self.log_curves(directory)
             self.flush(told)
-        for path in directory.evidence():
+        for path in (*directory.evidence(), directory.done):
             self._client.log_artifact(self._run, str(path))
         for path in directory.newest_checkpoint():
             self._client.log_artifact(self._run, str(path), "checkpoint")

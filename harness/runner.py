@@ -6,15 +6,16 @@ import contextlib
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from harness.api import Algorithm, MetaBatch, Metrics, Params, Settings, State, Suite
-from harness.checkpoint import Groups, newest_checkpoint, save_checkpoint
+from harness.checkpoint import Groups, misfit_of_training, newest_checkpoint, save_checkpoint
 from harness.evaluation import evaluate, meta_test_tasks
 from harness.files import write_json
 from harness.results import (
@@ -152,11 +153,12 @@ def meta_train(
     A ``twin`` is a run that has made the same training to its end: it is taken over, and its time does not count.
     Raises :class:`Diverged`, and :class:`Interrupted` where the watcher asks it to stop.
     """
-    if (found := _newest(directory, watcher.warn)) is not None:
+    misfit = partial(misfit_of_training, training.groups(), spec.budget.meta_iterations)
+    if (found := newest_checkpoint(directory.checkpoints, watcher.warn, misfit)) is not None:
         training.restore(*found)
         clock.seconds.update(found[1]["seconds"])
         clock.cpu_s = found[1].get("cpu_s", 0.0)
-    elif twin is not None and (found := _newest(twin, watcher.warn)) is not None:
+    elif twin is not None and (found := newest_checkpoint(twin.checkpoints, watcher.warn, misfit)) is not None:
         training.restore(*found)
     for iteration in range(training.iteration):
         watcher.on_iteration(iteration, {name: values[iteration] for name, values in training.curves.items()})
@@ -181,14 +183,6 @@ def meta_train(
         _checkpoint(directory, training, clock, watcher)
         return
     raise Interrupted
-
-
-def _newest(directory: RunDirectory, warn: Callable[[str], None]) -> tuple[Groups, dict[str, Any]] | None:
-    found = newest_checkpoint(directory.checkpoints, warn)
-    if found is not None and "best" not in found[0]:
-        warn(f"{directory.checkpoints}: checkpoints of a release that kept no best model; going back to the start")
-        return None
-    return found
 
 
 def _checkpoint(directory: RunDirectory, training: Training, clock: Clock, watcher: Watcher) -> None:

@@ -15,7 +15,8 @@ from harness.api import Settings
 HARNESS_VERSION = 1
 """Goes up when a change of the harness itself (streams, rollout, meta-test, adaptation rules) moves numbers."""
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=64)]
+"""Files and folders are called by names: two of them, and an ending, must fit into the name of a file."""
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 

@@ -12,7 +12,7 @@ from harness.api import Declaration, Registries
 from harness.errors import UserError, located
 from harness.extensions import Kind, OwnFiles, guarding
 from harness.spec import Budget, Component, Evaluation, PlannedRun, Protocol, Resources, RunSpec
-from harness.study_file import ProtocolEntry, StudyFile, parse_seeds
+from harness.study_file import MOST_RUNS, ProtocolEntry, StudyFile, parse_seeds
 from harness.study_source import read_source
 from harness.validation import holds, nearest, validated
 from harness.yaml_source import Location, Source, merge
@@ -49,7 +49,8 @@ class Study:
         if scale != "paper" and "findings" not in patch:
             data = {key: value for key, value in data.items() if key != "findings"}
         self.file: StudyFile = validated(StudyFile, data, source, locate)
-        self.seeds = parse_seeds(self.file.seeds, source.where(locate(("seeds",))))
+        self._seeds_at = source.where(locate(("seeds",)))
+        self.seeds = parse_seeds(self.file.seeds, self._seeds_at)
         self._own_files = OwnFiles()
         self._cells = [
             _Cell(name, self._cell_source(source, data, name, locate), registries, self._own_files)
@@ -74,6 +75,9 @@ class Study:
         """All runs: ordered by seed, then by setting and method as they stand in the file."""
         asked = list(self.seeds if seeds is None else seeds)
         own = {seed for cell in self._cells for entry in cell.own_seeds.values() for seed in entry}
+        count = sum(len(cell.own_seeds.get(label, asked)) for cell in self._cells for label in cell.file.methods)
+        if count > MOST_RUNS:
+            raise UserError(f"{self._seeds_at}: the study stands for {count} runs; at most {MOST_RUNS} can be planned")
         seen: dict[str, PlannedRun] = {}
         for seed in sorted({*asked, *own}):
             for cell in self._cells:

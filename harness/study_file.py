@@ -18,7 +18,11 @@ def _seed_text(value: Any) -> str:
 
 
 SeedText = Annotated[str, BeforeValidator(_seed_text)]
-ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64)]
+
+
+MOST_RUNS = 100_000
+"""Seeds of a study, and runs: more could not be planned in any time."""
 
 
 class MethodEntry(Settings):
@@ -124,6 +128,13 @@ class StudyFile(Settings):
                 raise ValueError(f"grid: every setting needs the same columns; {name} has {columns}, others {first}")
         return self
 
+    @model_validator(mode="after")
+    def _every_companion_once(self) -> StudyFile:
+        shown = [self.study, *self.companions]
+        if twice := next((name for name in self.companions if shown.count(name) > 1), None):
+            raise ValueError(f"companions: {twice} is on the page of {self.study} already")
+        return self
+
     def settings_and_columns(self) -> dict[str, dict[str, Any]]:
         """The settings by name with their coordinates; a single setting has none."""
         if self.setting is not None:
@@ -134,6 +145,8 @@ class StudyFile(Settings):
 def parse_seeds(text: str, where: str = "--seeds") -> list[int]:
     """``"0-4"`` or ``"0,2,7"`` or both mixed, to a sorted list without repeats."""
     seeds: set[int] = set()
+    if not text.isascii():
+        raise UserError(f"{where}: {text!r} is not a list of seeds; write 0-4 or 0,2,7")
     for part in text.split(","):
         if len(part.strip()) > 25:
             raise UserError(f"{where}: {part.strip()[:25]!r}... is too long; write 0-4 or 0,2,7")
@@ -141,7 +154,9 @@ def parse_seeds(text: str, where: str = "--seeds") -> list[int]:
         if not (low.isdecimal() and (high.isdecimal() if dash else True)) or (dash and int(low) > int(high)):
             raise UserError(f"{where}: {text!r} is not a list of seeds; write 0-4 or 0,2,7")
         last = int(high) if dash else int(low)
-        if last >= 2**31 or last - int(low) >= 100_000:
-            raise UserError(f"{where}: {part.strip()!r} is too large; seeds are below 2^31, at most 100000 at once")
+        if last >= 2**31 or len(seeds) + last - int(low) >= MOST_RUNS:
+            raise UserError(
+                f"{where}: {part.strip()!r} is too large; seeds are below 2^31, at most {MOST_RUNS} at once"
+            )
         seeds.update(range(int(low), last + 1))
     return sorted(seeds)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 
-from harness.errors import UserError
+from harness.errors import UserError, located
 from harness.validation import nearest
 from harness.yaml_source import Source, extend, read_yaml
 
@@ -18,19 +19,18 @@ def read_source(path: Path) -> Source:
 
     Folded from the oldest on, so that what a study drops is dropped from all of its ancestors.
     """
-    chain, folder, seen = [read_yaml(path)], path.parent, {path.resolve()}
+    chain, folder, seen = [read_yaml(path)], path.parent, {Path(os.path.realpath(path))}
     while "extends" in chain[-1].data:
         where, name = chain[-1].where(("extends",)), chain[-1].data.pop("extends")
         chain[-1].lines.pop(("extends",), None)
-        if not isinstance(name, str) or "\0" in name:
+        if not isinstance(name, str):
             raise UserError(f"{where}: extends: expected the path of a study file, found {str(name)[:80]!r}")
         parent = folder / name
-        if parent.resolve() in seen:
+        if (real := Path(os.path.realpath(parent))) in seen:
             raise UserError(f"{where}: {parent} extends itself")
-        if not parent.exists():
-            raise UserError(f"{where}: {parent} does not exist")
-        seen.add(parent.resolve())
-        base = read_yaml(parent)
+        seen.add(real)
+        with located(where):
+            base = read_yaml(parent)
         if any("study" in descendant.data for descendant in chain):
             for key in OF_ONE_STUDY:
                 base.data.pop(key, None)
@@ -40,10 +40,9 @@ def read_source(path: Path) -> Source:
 
 
 def scales_of(path: Path) -> list[str]:
-    """The scales that one of the project's study files, or what it extends, names; the paper's first."""
-    data = read_yaml(path).data
-    inherited = scales_of(path.parent / data["extends"]) if "extends" in data else []
-    return list(dict.fromkeys([*inherited, *data.get("scales", {})]))
+    """The scales that a study file, or what it extends, names, the oldest's first; none where it names them wrongly."""
+    scales = read_source(path).data.get("scales")
+    return list(scales) if isinstance(scales, dict) else []
 
 
 def study_files(suites: Path) -> dict[str, Path]:

@@ -102,12 +102,9 @@ class Store:
         """Refuse the store of a results folder that was copied: its records would be read from where it came from."""
         if self.uri != default_uri(self._results) or not Path(self.uri.removeprefix("sqlite:///")).is_file():
             return
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             found = self.client.get_experiment_by_name(study)
-        except (MlflowException, SQLAlchemyError):  # no store at all: whoever reads it says so
+        except Exception:  # no store at all, or a damaged one: whoever reads it says so
             return
         if found is not None:
             self._refuse_moved(study, str(found.artifact_location))

@@ -185,6 +185,8 @@ def work(job: Job, registries: Registries, report: Report) -> Outcome:
                 tries.end()
     except Timeout:
         return Outcome(run_id, "taken")
+    except OSError as error:  # something else stands where the run's folder or its lock belongs
+        return Outcome(run_id, "failed", f"{directory.folder}: no run can be kept there ({error.strerror})")
 
 
 def _ended(directory: RunDirectory, recorded: bool = False) -> Outcome:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import stat
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,18 @@ import yaml
 from harness.errors import UserError
 
 Location = tuple[str | int, ...]
+
+LARGEST = 2**22
+"""Bytes of a file."""
+MOST_VALUES = 20_000
+"""Values of a file, each counted wherever an alias repeats it: a few lines of aliases can stand for more than fit into
+any memory."""
+DEEPEST = 50
+"""Levels of mappings and lists in one another."""
+LONGEST_NUMBER = 50
+"""Characters of a whole number."""
+NO_TEXT = ("Cc", "Cs")
+"""Unicode's control characters and halves of characters: no page, table or store can hold them."""
 
 
 class Source:
@@ -39,36 +53,59 @@ class Source:
 def read_yaml(path: Path) -> Source:
     """Parse one YAML file safely.
 
-    Errors: a file that cannot be read, is not YAML, has a key twice, or is not a mapping.
+    Errors: a file that cannot be read, is not YAML, has a key twice, or is not a mapping; one that is out of all
+    proportion.
     """
+    text = _text(path)
+    lines: dict[Location, tuple[Path, int]] = {}
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines: dict[Location, tuple[Path, int]] = {}
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
         if node is not None:
             _collect(node, (), path, lines)
-        data = yaml.safe_load(text)
+        data = None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         raise UserError(f"{path}{line}: not valid YAML: {error.problem or error.context}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise UserError(f"{path}: not valid YAML: nested too deeply") from None
+    # A tag that does not fit its value, such as `!!timestamp x`, fails in the constructor, in whatever way.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping of keys at the top level, found {type(data).__name__}")
     return Source(path, data, lines)
 
 
+def _text(path: Path) -> str:
+    """The text of a file: a device or a pipe might never end."""
+    try:
+        if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
+            raise UserError(f"{path}: cannot be read: not a file")
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise UserError(f"{path}: cannot be read: more than {LARGEST} bytes")
+        return content.decode("utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # or a path that no file can have
+        reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "not the path of a file"
+        raise UserError(f"{path}: cannot be read: {reason}") from error
+
+
 def _collect(node: yaml.Node, location: Location, path: Path, lines: dict[Location, tuple[Path, int]]) -> None:
     lines.setdefault(location, (path, node.start_mark.line + 1))
+    if why := _refusal(node, len(location), len(lines)):
+        raise UserError(f"{path}:{node.start_mark.line + 1}: {why}")
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise UserError(f"{path}:{key.start_mark.line + 1}: a key must be plain text")
+            if why := _refusal(key, 0, 0):
+                raise UserError(f"{path}:{key.start_mark.line + 1}: {why}")
             if key.value in seen:
                 raise UserError(f"{path}:{key.start_mark.line + 1}: the key {key.value!r} stands here twice")
             seen.add(key.value)
@@ -77,6 +114,21 @@ def _collect(node: yaml.Node, location: Location, path: Path, lines: dict[Locati
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             _collect(value, (*location, index), path, lines)
+
+
+def _refusal(node: yaml.Node, depth: int, count: int) -> str:
+    """Why a value can be no part of a study, whatever key it is of; empty for all others."""
+    if depth > DEEPEST:
+        return f"nested too deeply: more than {DEEPEST} levels"
+    if count > MOST_VALUES:
+        return f"more than {MOST_VALUES} values, those that aliases repeat included"
+    if not isinstance(node, yaml.ScalarNode):
+        return ""
+    if node.tag == "tag:yaml.org,2002:int" and len(node.value) > LONGEST_NUMBER:
+        return f"a number of more than {LONGEST_NUMBER} digits"
+    if strange := next((c for c in node.value if c not in "\n\t" and unicodedata.category(c) in NO_TEXT), ""):
+        return f"text with the character {strange!a}, which no page could show"
+    return ""
 
 
 def extend(parent: Source, child: Source) -> Source:

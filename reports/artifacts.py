@@ -17,6 +17,7 @@ import pyarrow
 from pyarrow import parquet
 
 from harness.errors import UserError
+from harness.files import sha256
 
 Run = dict[Hashable, Any]
 
@@ -28,7 +29,24 @@ FINISHED = ("done", "diverged")
 AT_A_TIME = 8
 """So many files are asked for at once: of a server, most of the time is waiting."""
 CURVES, ITERATION = "curves.parquet", "iteration"
+SEAL = "DONE.json"
+"""What a run writes last: the checksums of the files that it leaves."""
+TEXT, WHOLE = {"protocol", "name"}, {"step", "task", "episodes", "episode", "time", ITERATION}
+"""Columns of text and of whole numbers; all others are of numbers."""
 REBUILD = "delete mlflow.db in the results folder and run `metarepro run` again: it is made anew from runs/"
+
+
+def seals(runs: pd.DataFrame, tracking_uri: str) -> list[dict[str, str]]:
+    """File name -> checksum, of every run; empty for an unfinished one, and of a release that did not record them."""
+    found = {run["run_id"]: _seal(run, content) for run, content in _contents(runs, SEAL, tracking_uri)}
+    return [found.get(run_id, {}) for run_id in runs["run_id"]]
+
+
+def _seal(run: Run, content: bytes | None) -> dict[str, str]:
+    try:
+        return {} if content is None else {str(name): str(sum_) for name, sum_ in json.loads(content)["sha256"].items()}
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        raise _damaged(run, SEAL) from None
 
 
 def manifests(runs: pd.DataFrame, tracking_uri: str) -> list[dict[str, Any]]:
@@ -40,8 +58,12 @@ def manifests(runs: pd.DataFrame, tracking_uri: str) -> list[dict[str, Any]]:
 def _manifest(run: Run, content: bytes | None) -> dict[str, Any]:
     try:
         return dict(json.loads(content)) if content else {}
-    except (ValueError, TypeError):
-        raise UserError(f"{run['artifacts']}/manifest.json is damaged; {REBUILD}") from None
+    except (ValueError, TypeError, RecursionError):
+        raise _damaged(run, "manifest.json") from None
+
+
+def _damaged(run: Run, name: str) -> UserError:
+    return UserError(f"{run['artifacts']}/{name} is damaged; {REBUILD}")
 
 
 def curves(runs: pd.DataFrame, tracking_uri: str, metrics: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
@@ -123,27 +145,48 @@ def _read(run: Run, name: str, content: bytes, columns: list[str], optional: Seq
         known = file.schema_arrow.names
         missing = sorted(set(columns) - set(known))
         wanted = [*columns, *(name for name in optional if name in known)]
-        table = file.read(wanted, use_threads=False) if not missing else None
-    except (ValueError, OSError):
-        raise UserError(f"{run['artifacts']}/{name} is damaged; {REBUILD}") from None
+        table = None if missing else file.read(wanted, use_threads=False).select(wanted)
+        if table is not None:
+            table.validate(full=True)
+    except (pyarrow.ArrowException, ValueError, OSError):
+        raise _damaged(run, name) from None
     if table is None:
         raise UserError(f"{run['artifacts']}/{name} lacks the columns {', '.join(missing)}")
-    return table.select(wanted)
+    if not all(_is_of_its_kind(field) for field in table.schema):
+        raise _damaged(run, name)
+    return table
+
+
+def _is_of_its_kind(field: pyarrow.Field) -> bool:
+    types, kind = pyarrow.types, field.type
+    if field.name in TEXT:
+        return bool(types.is_string(kind) or types.is_large_string(kind))
+    return bool(types.is_integer(kind) or (types.is_floating(kind) and field.name not in WHOLE))
 
 
 def _contents(runs: pd.DataFrame, name: str, tracking_uri: str) -> Iterator[tuple[Run, bytes | None]]:
-    """Every finished run with the content of its file of that name, in order; several are on their way at a time."""
+    """Every finished run with the content of its file of that name, in order; several are on their way at a time.
+
+    Errors: a file that is not the one whose checksum the run left.
+    """
     finished = [run for run in runs.to_dict("records") if run["status"] in FINISHED]
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        yield from zip(finished, pool.map(partial(_content, name, tracking_uri), finished), strict=True)
+        for run, content in zip(finished, pool.map(partial(_content, name, tracking_uri), finished), strict=True):
+            checksum = None if content is None else sha256(content)
+            if run.get("seal", {}).get(name, checksum) != checksum:
+                raise _damaged(run, name)
+            yield run, content
 
 
 def _content(name: str, tracking_uri: str, run: Run) -> bytes | None:
     """The content of a run's file; None where there is none."""
-    parsed = urlparse(run["artifacts"])
-    if parsed.scheme in ("", "file"):
-        path = Path(unquote(parsed.path)) / name
-        return path.read_bytes() if path.is_file() else None
+    try:
+        parsed = urlparse(run["artifacts"])
+        if parsed.scheme in ("", "file"):
+            path = Path(unquote(parsed.path)) / name
+            return path.read_bytes() if path.is_file() else None
+    except (OSError, ValueError):  # a path that no file can have, or a file that this user may not read
+        raise _damaged(run, name) from None
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 

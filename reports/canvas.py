@@ -113,6 +113,11 @@ def plain_log(axis: Any) -> None:
     axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:.6g}"))
 
 
+def literal(text: str) -> str:
+    """Text of a study file as a label: what stands between two dollar signs is no mathematics."""
+    return text.replace("$", r"\$")
+
+
 def legend(figure: Any, *axes: Any) -> float:
     """One legend below the panels; of lines with the same label in two panels, the first.
 

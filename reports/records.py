@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,13 +99,16 @@ def load(
     unique = _one_record_per_run(table)
     _refuse_mixtures(unique, study)
     runs = unique.reset_index(drop=True)
+    runs["seal"] = pd.Series(artifacts.seals(runs, tracking_uri), index=runs.index, dtype="object")
     runs["manifest"] = pd.Series(artifacts.manifests(runs, tracking_uri), index=runs.index, dtype="object")
+    with _reading(tracking_uri):
+        curves = _curves(client, runs, list(dict.fromkeys((*CURVE_METRICS, *metrics))), tracking_uri)
     return Records(
         study=study,
         scale=scale,
         runs=runs[[*RUN_COLUMNS, "manifest"]],
         returns=artifacts.returns(runs, tracking_uri),
-        curves=_curves(client, runs, list(dict.fromkeys((*CURVE_METRICS, *metrics))), tracking_uri),
+        curves=curves,
         duplicates=len(table) - len(unique),
         left_out=left_out,
         references=artifacts.references(runs, tracking_uri),
@@ -115,16 +119,23 @@ def load(
 
 def _found(tracking_uri: str, study: str) -> tuple[Any, pd.DataFrame]:
     """An MLflow client, and one row per child run of the study."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
+    with _reading(tracking_uri):
         client, experiment_id = _open(tracking_uri, study)
         rows = list(_child_runs(client, experiment_id))
-    except (MlflowException, SQLAlchemyError) as error:
-        raise UserError(f"{tracking_uri}: MLflow cannot read this store ({str(error).splitlines()[0]})") from None
     columns = [*RUN_COLUMNS, "mlflow_id", "started", "artifacts", "metrics"]
     return client, pd.DataFrame.from_records(rows, columns=columns)
+
+
+@contextlib.contextmanager
+def _reading(tracking_uri: str) -> Iterator[None]:
+    """Whatever a store raises that is damaged, or away, becomes one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # the client raises many kinds, of MLflow's and of whatever is below it
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{tracking_uri}: MLflow cannot read this store ({first})") from None
 
 
 def _open(tracking_uri: str, study: str) -> tuple[Any, str]:
@@ -178,7 +189,7 @@ def _child_runs(client: Any, experiment_id: str) -> Iterable[dict[str, Any]]:
 
 
 def _filtered(table: pd.DataFrame, scale: str, setting: str | None, seeds: Collection[int] | None) -> pd.DataFrame:
-    bad = table[~table["seed"].astype(str).str.fullmatch(r"\d+") | ~table["status"].isin(STATUSES)]
+    bad = table[~table["seed"].astype(str).str.fullmatch(r"[0-9]{1,10}") | ~table["status"].isin(STATUSES)]
     if len(bad):
         row = bad.iloc[0]
         raise UserError(

@@ -19,7 +19,7 @@ ALLOWED = {
     "harness": ("harness",),
     "suites": ("suites", "harness.api", "harness.files"),
     "algorithms": ("algorithms", "harness.api"),
-    "reports": ("reports", "harness.spec", "harness.errors", "harness.files"),
+    "reports": ("reports", "harness.spec", "harness.errors", "harness.files", "harness.yaml_source"),
 }
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
 DYNAMIC = {"import_module", "__import__"}

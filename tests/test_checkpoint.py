@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.checkpoint import KEPT, Groups, newest_checkpoint, save_checkpoint
+from harness.checkpoint import KEPT, Groups, misfit_of_training, newest_checkpoint, save_checkpoint
 from harness.errors import UserError
 from harness.streams import Streams
 from tests.harness_fixtures import PROJECT, flip
@@ -206,6 +206,68 @@ def test_when_all_are_damaged_it_says_that_the_run_starts_again(tmp_path: Path) 
     assert "previous" in warnings[0]
     assert "start" in warnings[-1]
     assert newest_checkpoint(tmp_path / "nothing here", _silent) is None
+
+
+def test_a_whole_checkpoint_that_does_not_fit_is_told_and_passed_over(tmp_path: Path) -> None:
+    for iteration in (2, 4):
+        save_checkpoint(tmp_path, iteration, _groups(), {})
+    told: list[str] = []
+    found = newest_checkpoint(tmp_path, told.append, lambda groups, info: "too new" if info["iteration"] > 2 else "")
+    assert found is not None
+    assert found[1]["iteration"] == 2
+    assert [line.endswith("is of another training (too new); going back to the previous one") for line in told] == [
+        True
+    ]
+
+
+def _of_training(iteration: int, /, **changes: Any) -> tuple[Groups, dict[str, Any]]:
+    """What a training would save, but for some changes."""
+    groups = {
+        "params": {"w": torch.ones(2)}, "optimiser": {"count": torch.tensor(iteration)}, "slots": {"s": torch.ones(3)},
+        "best": {"w": torch.ones(2)}, "streams": Streams(1).state(), "curves": {"loss": torch.ones(iteration).double()},
+    }  # fmt: skip
+    info = {"iteration": iteration, "environment_steps": 3, "seconds": {"outer": 0.5}, "cpu_s": 0.5, "groups": []}
+    return groups | {k: v for k, v in changes.items() if k in groups}, info | {
+        k: v for k, v in changes.items() if k not in groups
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ""),
+        ({"best": {}}, ""),
+        ({"iteration": "3"}, "iteration"),
+        ({"iteration": True}, "iteration"),
+        ({"iteration": 7}, "7 iterations, and there are 5"),
+        ({"environment_steps": None}, "environment_steps"),
+        ({"seconds": {"outer": "1"}}, "seconds.outer"),
+        ({"params": {}}, "params w: expected float32"),
+        ({"params": {"w": torch.ones(3)}}, "params w: expected float32"),
+        ({"params": {"w": torch.ones(2).double()}}, "params w: expected float32"),
+        ({"best": {"v": torch.ones(2)}}, "best model has other parameters"),
+        ({"streams": {}}, "streams init"),
+        ({"curves": {"loss": torch.ones(2).double()}}, "curves are not of 3 iterations"),
+    ],
+)
+def test_a_checkpoint_is_of_the_training_that_asks_for_it_or_says_why_not(changes: dict[str, Any], said: str) -> None:
+    beginning = _of_training(0, best={}, slots={}, curves={})[0]
+    why = misfit_of_training(beginning, 5, *_of_training(3, **changes))
+    assert (said in why) if said else why == ""
+    groups, info = _of_training(3)
+    assert misfit_of_training(beginning, 5, {k: v for k, v in groups.items() if k != "best"}, info) == "it has no best"
+
+
+def test_what_claims_to_be_later_and_was_passed_over_goes_when_the_next_is_saved(tmp_path: Path) -> None:
+    """Else it would count as the newest, and push out those that are whole."""
+    for name in ("00000008", "99999999"):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"nothing")
+    (tmp_path / "00000004.json").mkdir()
+    for iteration in (2, 4):
+        save_checkpoint(tmp_path, iteration, _groups(), {})
+    assert sorted(_files(tmp_path)) == [
+        "00000002.json", "00000002.safetensors", "00000004.json", "00000004.safetensors",
+    ]  # fmt: skip
 
 
 def _calls_and_imports() -> Iterator[tuple[str, str]]:

@@ -240,7 +240,7 @@ def test_a_faulty_file_is_one_line_with_the_line_of_the_study(fault: str, tmp_pa
         (".", "is not a file"),
         ("/dev/zero", "/dev/zero is not a file"),
         ("mine", "mine is not a file"),
-        ('"\\0"', "cannot be read"),
+        ('"\\0"', "text with the character"),
         ("x" * 300, "File name too long"),
         ("3", "methods.maml.module: input should be a valid string"),
         ("[mine.py]", "methods.maml.module: input should be a valid string"),

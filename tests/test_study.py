@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from harness.api import Registries
 from harness.errors import UserError
 from harness.study import read_study
 from harness.study_file import parse_seeds
-from harness.study_source import find_study, study_files
+from harness.study_source import find_study, scales_of, study_files
 from tests.harness_fixtures import TINY, load, write_study
 
 FAULTS = {
@@ -78,6 +79,8 @@ bad method in a scale | paper: {} | paper: {methods: {maml: {hyperparameters: {d
 bad element in a scale | paper: {} | paper:\n    hyperparameters: {outer_betas: [0.9, 1.5]} | [0.9, 1.5] | less than 1
 unknown key in a scale | paper: {} | paper: {bugdet: {}} | bugdet | did you mean 'budget'?
 no scales | scales:\n  paper: {}\n  small:\n    budget: {meta_batch_size: 1}\n | scales: {}\n | scales: {} | 'scales'
+itself beside it | seeds: 0 | seeds: 0\ncompanions: [tiny] | companions: | tiny is on the page of tiny already
+companion twice | seeds: 0 | seeds: 0\ncompanions: [a, a] | companions: | a is on the page of tiny already
 unknown in a deviation | seeds: 0 | deviations: [{topic: a, report: b, code: c, her: d}] | her: | did you mean 'here'?
 """.strip().splitlines()
     )
@@ -116,7 +119,15 @@ def test_a_fault_is_one_line_with_file_and_line_number_and_what_would_be_right(f
         (b"- study: tiny\n", "top level, found list"),
         (b"tiny\n", "top level, found str"),
         (TINY.encode().replace(b"A study", b"\xff\xfe study"), "not UTF-8"),
-        (b"a: &a [*a]\n", "not valid YAML"),
+        (b"a: &a [*a]\n", "nested too deeply"),
+        (b"a: " + b"[" * 5000, "nested too deeply"),
+        (b"a: &a [x, x, x]\nb: &b [*a, *a, *a]\n" + b"c: [" + b"*b, " * 3000 + b"]\n", "more than 20000 values"),
+        (b"x: !!timestamp yesterday\n", "not valid YAML"),
+        (b"x: !!int ''\n", "not valid YAML"),
+        (b"x: 0x" + b"f" * 5000 + b"\n", "a number of more than 50 digits"),
+        (b'study: "a\\ud800b"\n', r"text with the character '\\ud800'"),
+        (b'study: "a\\eb"\n', r"text with the character '\\x1b'"),
+        (b"#" * 2**22 + b"\n", "more than 4194304 bytes"),
         (b"when: 2001-99-99\n", "not valid YAML"),
         (b"x: !!python/object:os.system {}\n", "not valid YAML"),
         (b"study: a\x00b\n", "not valid YAML"),
@@ -187,15 +198,28 @@ def test_an_error_points_at_the_file_that_brought_the_value(tmp_path: Path) -> N
         load(child)
 
 
-@pytest.mark.parametrize("parent", ["a.yaml", "b.yaml", "missing.yaml", '"\\0"', "3"])
+@pytest.mark.parametrize(
+    "parent", ["a.yaml", "b.yaml", "missing.yaml", '"\\0"', "3", "/dev/zero", "pipe.yaml", "loop.yaml", "x" * 300]
+)
 def test_extending_itself_or_nothing_is_refused(parent: str, tmp_path: Path) -> None:
     path = write_study(tmp_path, f"extends: {parent}\n{TINY}", "a.yaml")
     write_study(tmp_path, "extends: a.yaml\n", "b.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
     with pytest.raises(UserError) as caught:
         load(path)
     assert "\n" not in str(caught.value)
+    with pytest.raises(UserError):
+        scales_of(path)
     if parent in {"a.yaml", "b.yaml"}:
         assert "extends itself" in str(caught.value)
+
+
+def test_more_runs_than_can_be_planned_are_refused(tmp_path: Path) -> None:
+    path = write_study(tmp_path, TINY.replace("seeds: 0", "seeds: 0-50000"))
+    line = TINY[: TINY.index("seeds: 0")].count("\n") + 1
+    with pytest.raises(UserError, match=rf"^{path}:{line}: the study stands for 100002 runs; at most 100000"):
+        load(path).plan()
 
 
 def test_seeds_are_ranges_and_lists() -> None:

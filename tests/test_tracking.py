@@ -110,7 +110,7 @@ def test_artifacts_are_the_evidence_and_the_newest_checkpoint(mirrored: SimpleNa
     client, children = MlflowClient(default_uri(mirrored.results)), _children(mirrored.results)
     run_id, place = children["maml"].info.run_id, directory(mirrored.results, mirrored.plan[0])
     assert {file.path for file in client.list_artifacts(run_id) if not file.is_dir} == {
-        "spec.json", "returns.parquet", "references.parquet", "curves.parquet", "manifest.json",
+        "spec.json", "returns.parquet", "references.parquet", "curves.parquet", "manifest.json", "DONE.json",
     }  # fmt: skip
     assert {file.path for file in client.list_artifacts(run_id, "checkpoint")} == {
         "checkpoint/00000004.safetensors", "checkpoint/00000004.json",

@@ -339,7 +339,7 @@ def _change(data: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("stages.outer.space.value", {"low": 0.1, "high": 1}, "'value' is a column of the table of trials"),
         ("stages.outer.space.ratio", {"choices": ["half", "all"]}, "'ratio' has choices that are no numbers"),
         ("stages.outer.changes", {"budget": {"meta_iteration": 1}}, "did you mean 'meta_iterations'?"),
-        ("study", "none.yaml", "none.yaml does not exist"),
+        ("study", "none.yaml", "none.yaml: cannot be read"),
         ("study_scale", "papr", "the study has no scale 'papr'; did you mean 'paper'?"),
         ("setting", "n10", "setting: expected one of the study's grid"),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import Registries
-from harness.errors import UserError
+from harness.errors import UserError, located
 from harness.spec import PlannedRun
 from harness.study import Study
 from harness.study_file import parse_seeds
@@ -27,7 +27,8 @@ class Tuning:
         source = read_yaml(path)
         scales = source.data.get("scales")
         if not isinstance(scales, dict) or scale not in scales:
-            raise UserError(f"{source.where(('scales',))}: unknown scale {scale!r}{nearest(scale, scales or {})}")
+            known = scales if isinstance(scales, dict) else {}
+            raise UserError(f"{source.where(('scales',))}: unknown scale {scale!r}{nearest(scale, known)}")
         patch = scales[scale] or {}
 
         def locate(place: Location) -> Location:
@@ -37,15 +38,12 @@ class Tuning:
         self.path, self.scale = path, scale
         self.data = merge(source.data, patch)
         self.file: TuningFile = validated(TuningFile, self.data, source, locate)
-        study = path.parent / self.file.study
-        if not study.is_file():
-            raise UserError(f"{source.where(('study',))}: study: {study} does not exist")
-        self._study = read_source(study)
+        with located(source.where(("study",))):
+            self._study = read_source(path.parent / self.file.study)
         self._base = self._bare_study()
         for name in self.file.stages:
-            self.seeds(name)
-            for point in self._ends(name):
-                self.runs(name, point, {}, 0)  # refuse a bad stage now, not after the stages before it
+            for point in self._ends(name):  # refuse a bad stage now, not after the stages before it
+                self.runs(name, point, {}, 0, self.seeds(name)[:1])
 
     @property
     def stem(self) -> str:
@@ -81,8 +79,10 @@ class Tuning:
             places[place] = factors[0] if len(factors) == 1 else math.prod(factors)
         return places
 
-    def runs(self, stage: str, values: Values, found: Values, trial: int) -> list[PlannedRun]:
-        """The runs of one trial, a run for each seed.
+    def runs(
+        self, stage: str, values: Values, found: Values, trial: int, seeds: list[int] | None = None
+    ) -> list[PlannedRun]:
+        """The runs of one trial, a run for each seed, by default the stage's.
 
         ``found``: what earlier stages assigned, by place in the study.
         """
@@ -96,7 +96,9 @@ class Tuning:
             hint = nearest(entry.method, study.file.methods)
             raise UserError(f"{self.where(stage, 'method')}: the study has no method {entry.method!r}{hint}")
         self._require_objective(stage, entry, study)
-        planned = [run for run in study.plan(self.seeds(stage)) if run.method == entry.method]
+        planned = [
+            run for run in study.plan(self.seeds(stage) if seeds is None else seeds) if run.method == entry.method
+        ]
         label = f"{stage}_t{trial:03d}"
         return [run.model_copy(update={"setting": label, "scale": self.scale}) for run in planned]
 
@@ -117,7 +119,9 @@ class Tuning:
         scales = data.get("scales")
         if not isinstance(scales, dict) or scale not in scales:
             where = self._source.where(("study_scale",) if "study_scale" in self.data else ("study",))
-            raise UserError(f"{where}: the study has no scale {scale!r}{nearest(scale, scales or {})}")
+            known = scales if isinstance(scales, dict) else {}
+            raise UserError(f"{where}: the study has no scale {scale!r}{nearest(scale, known)}")
+        Study(self._study, scale, self._registries)  # in order by itself, before anything of it is changed
         body = merge(data, scales[scale] or {}) | {"study": self.file.tuning, "scales": {self.scale: {}}}
         grid, setting = body.pop("grid", None), self.file.setting
         if (grid is None) != (setting is None) or (setting is not None and setting not in grid):

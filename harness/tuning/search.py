@@ -119,8 +119,7 @@ class Stage:
                 "batch, and the same command tries again"
             )
         if status != "done":
-            reason = directory.read_manifest()["reason"]
-            attempt.state, attempt.reason = TrialState.FAIL, f"{run.title}: {status}: {reason}"
+            attempt.state, attempt.reason = TrialState.FAIL, f"{run.title}: {status}: {directory.reason()}"
             return
         attempt.values.append(_value(directory, self.entry, self._tuning.where(self.name, "objective")))
         attempt.curves.append(_means(directory))
@@ -231,9 +230,7 @@ def _mean(values: list[float]) -> float:
 
 def _reason(directory: RunDirectory, status: str) -> str:
     """Why a run that was to be executed has no end."""
-    from harness.files import read_json
-
-    return str(read_json(directory.failure)["reason"]) if status == "failed" else "someone else works on it"
+    return directory.reason() if status == "failed" else "someone else works on it"
 
 
 def _differences(before: Any, now: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -10,7 +10,18 @@ import pandas as pd
 from matplotlib.collections import LineCollection
 from scipy import stats
 
-from reports.canvas import INK, drawing, legend, lowest, method_dashes, method_style, side_label, subplots, svg_text
+from reports.canvas import (
+    INK,
+    drawing,
+    legend,
+    literal,
+    lowest,
+    method_dashes,
+    method_style,
+    side_label,
+    subplots,
+    svg_text,
+)
 from reports.grids.tables import Grid
 from reports.papers.beside import Accounting
 
@@ -52,14 +63,14 @@ def _panels(grid: Grid, rows: pd.DataFrame) -> list[tuple[str, list[str], pd.Dat
     """Title, names of the lines and rows of every panel."""
     if len(grid.labels) == 1:
         mine = rows[rows["method"].eq(grid.labels[0])]
-        return [(grid.labels[0], [setting.describe() for setting in grid.settings], mine)]
+        return [(grid.labels[0], [literal(setting.describe()) for setting in grid.settings], mine)]
     panels = []
     for setting in grid.settings:
         mine = rows[rows["setting"].eq(setting.name)]
         names = [
             label or f"{printed} (printed)" for label, printed in zip(mine["method"], mine["printed_as"], strict=True)
         ]
-        panels.append((setting.describe(), names, mine))
+        panels.append((literal(setting.describe()), names, mine))
     return panels
 
 
@@ -109,7 +120,7 @@ def training(grid: Grid, curves: pd.DataFrame, runs: pd.DataFrame, metric: str, 
                 mine = thinned(cells.get((setting.name, label), data.iloc[:0]))
                 if len(mine):
                     _seeds_and_mean(axis, mine, style[label][0], dashes[label], label)
-            axis.set_title(fill(setting.describe(), TITLE_WIDTH), loc="left", fontsize=8)
+            axis.set_title(fill(literal(setting.describe()), TITLE_WIDTH), loc="left", fontsize=8)
             axis.tick_params(labelsize=8)
         lowest(axes, len(grid.settings), "meta-iteration")
         side_label(figure, title, below=legend(figure, *axes.flat))

@@ -84,11 +84,14 @@ def grid_of(
 ) -> Grid:
     """The grid of a study: beside `comparison`, by default the first that is declared for it.
 
-    A study for which none is declared (a user's own) is measured as the suite's first comparison says.
+    A study for which none is declared (a user's own) is measured as the suite's first comparison says, under that one's
+    protocol if it has it.
     """
     comparison = comparison or next(iter(published.grids_of(study)), None)
     model = comparison or next(iter(published.grid_comparisons), None)
-    protocol = model.protocol if model else next(iter(protocols(evidence)), "")
+    protocol = model.protocol if model else ""
+    if comparison is None:
+        protocol = next(iter(protocols(evidence, first=protocol)), protocol)
     names = {setting.name for setting in settings}
     return Grid(
         evidence=evidence[evidence["setting"].isin(names)].reset_index(drop=True),
@@ -143,7 +146,7 @@ def scores(grid: Grid) -> pd.DataFrame:
     """
     rows = done(grid.evidence, grid.protocol)
     accountings = {STEPS["during"]: "during"}
-    accountings |= {int(step): "adapted" for step in [rows["step"].max()] if step > STEPS["during"]}
+    accountings |= {int(step): "adapted" for step in sorted(rows["step"].unique())[-1:] if step > STEPS["during"]}
     rows = rows[rows["step"].isin(list(accountings))]
     accounting = rows["step"].map(accountings)
     if grid.value == "fraction_of_optimum":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -9,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from harness.errors import UserError
+from harness.yaml_source import read_yaml
 from reports.papers.published import Published
 from reports.verdict_blocks import PaperInfo
 
@@ -24,18 +26,7 @@ def load_published(path: Path) -> Published:
     Errors:
         UserError: the file is missing, is not YAML, or breaks the schema; one line with the file, the place, the fault.
     """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); expected the published numbers of the suite"
-        ) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: expected a mapping with schema_version, papers and comparisons")
+    data = read_yaml(path).data
     known = _catalogue()
     papers = data.get("papers")
     for paper in papers if isinstance(papers, list) else []:
@@ -81,5 +72,6 @@ def catalogue() -> list[PaperInfo]:
     return [PaperInfo(name, told["short"], told["citation"], told["bibtex"]) for name, told in _catalogue().items()]
 
 
+@cache
 def _catalogue() -> dict[str, dict[str, str]]:
     return dict(yaml.safe_load(CATALOGUE.read_text(encoding="utf-8")))

@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import heapq
 import json
-import os
 import random
 import subprocess
 import sys
@@ -35,7 +34,6 @@ from harness.tracking import Invocation, Store
 from harness.worker import Event, Job, Outcome, Report, work
 from tests.local_services import RayCluster, mlflow_server, postgres, ray_cluster
 
-TEMPLATE = "METAREPRO_PLAN_TEMPLATE"
 NETWORK_BYTES_S = 10e9 / 8
 """A driver's network of 10 Gbit/s: assumed, not measured."""
 CORES = (10, 100, 1000, 10_000)
@@ -45,41 +43,41 @@ def ready_made(job: Job, report: Report) -> Outcome:
     """A run that is there at once: the folder of a finished one, under the name that is asked for."""
     folder = RunDirectory.of(Path(job.results), job.planned.spec.run_id).folder
     folder.mkdir(parents=True, exist_ok=True)
-    for path in Path(os.environ[TEMPLATE]).rglob("*"):
+    template = Path(job.provenance["template"])
+    for path in template.rglob("*"):
         if path.is_file() and not path.name.startswith("."):
-            target = folder / path.relative_to(os.environ[TEMPLATE])
+            target = folder / path.relative_to(template)
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(path.read_bytes())
     report(Event(job.planned.spec.run_id, "iteration", 1, 0.0))
     return Outcome(folder.name, "done", recorded=True)
 
 
-def jobs(runs: list[PlannedRun], results: Path, uri: str, experiment: str, parent: str) -> Iterator[Job]:
-    """The jobs of some runs."""
-    surroundings = provenance("cluster_plan")
+def jobs(runs: list[PlannedRun], results: Path, template: str) -> Iterator[Job]:
+    """Jobs without a store; ``template``: a finished run's folder, for those that are ready-made."""
+    surroundings = provenance("cluster_plan") | {"template": template}
     for run in runs:
         yield Job(
-            planned=run, results=str(results), checkpoint_every=25, tracking_uri=uri,
-            experiment=experiment, parent=parent, provenance=surroundings,
+            planned=run, results=str(results), checkpoint_every=25, tracking_uri="",
+            experiment="0", parent="none", provenance=surroundings,
         )  # fmt: skip
 
 
 def driver_rate(cluster: RayCluster, runs: list[PlannedRun], template: Path, folder: Path) -> float:
     """Jobs per second from being handed out to lying in the results folder, of runs that take no time."""
     command = [sys.executable, "-m", "tests.benchmarks.cluster_plan", "--drive", cluster.address, str(folder)]
-    command += [str(len(runs)), runs[0].study]
-    environment = cluster.environment | {TEMPLATE: str(template)}
-    shown = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    command += [str(len(runs)), runs[0].study, str(template)]
+    shown = subprocess.run(command, stdout=-1, text=True, env=cluster.environment, check=True)
     return float(shown.stdout)
 
 
-def drive(address: str, folder: Path, count: int, study: str) -> float:
+def drive(address: str, folder: Path, count: int, study: str, template: str) -> float:
     """In a process of its own: the environment of a cluster is read when Ray is imported."""
     runs = read(SUITES_FOLDER / study / "study.yaml", "paper").plan(range(count))[:count]
     pool = Pool(Execution(address=address), ready_made)
     with pool:
         start = 0.0
-        for number, outcome in enumerate(pool.run(jobs(runs, folder, "", "0", "none"), lambda event: None), 1):
+        for number, outcome in enumerate(pool.run(jobs(runs, folder, template), lambda event: None), 1):
             assert outcome.status == "done", outcome
             if number == count // 10:  # the first of them wait for workers to start
                 start = time.perf_counter()
@@ -161,7 +159,7 @@ def measure(study: str, folder: Path, count: int) -> dict[str, Any]:
     runs = read(SUITES_FOLDER / study / "study.yaml", "paper").plan(range(count))[:count]
     say("one whole run ...")
     planned = next(run for run in runs if run.method == "maml")
-    (job,) = jobs([planned], folder / "one", "", "0", "none")
+    (job,) = jobs([planned], folder / "one", "")
     assert work(job, REGISTRIES, lambda event: None).status == "done"
     template = RunDirectory.of(folder / "one", planned.spec.run_id)
     record = sum(path.stat().st_size for path in (*template.evidence(), template.done))
@@ -193,11 +191,11 @@ def main() -> int:
     parser.add_argument("--study", default="navigation")
     parser.add_argument("--runs", type=int, default=600)
     parser.add_argument("--to", type=Path, help="write the figures as JSON as well")
-    parser.add_argument("--drive", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--drive", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.drive:
-        address, folder, count, study = options.drive
-        print(drive(address, Path(folder), int(count), study))
+        address, folder, count, study, template = options.drive
+        print(drive(address, Path(folder), int(count), study, template))
         return 0
     with tempfile.TemporaryDirectory(prefix="plan-") as folder:
         found = measure(options.study, Path(folder), options.runs)

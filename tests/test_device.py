@@ -63,6 +63,13 @@ EVERY_METHOD = [(suites[index % len(suites)], name) for index, (name, suites) in
 """Every method on one suite, the suites in turn: what a method does with a suite goes through the same contract."""
 
 
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("navigation", {"test_goals": {"source": "numpy", "seed": 1, "skip": 2}, "observe_goal": True}),
+    *(("point_corners", {"dynamics": "position", "reward": reward}) for reward in ("sparse", "goal_radius", "dense")),
+    *(("point_corners", {"dynamics": "momentum", "reward": reward}) for reward in ("sparse", "dense_squared")),
+]
+
+
 def _column(matrix: Tensor, rng: Generator) -> Tensor:
     matrix[:, 1].normal_(generator=rng)
     return matrix
@@ -86,9 +93,9 @@ def _files(place: RunDirectory) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in paths}
 
 
-def _pair(suite_name: str, name: str) -> tuple[Any, Any]:
+def _pair(suite_name: str, name: str, **settings: Any) -> tuple[Any, Any]:
     fields = SUITES[suite_name].settings.model_fields
-    suite = build(f"suites/{suite_name}", **({"horizon": 4} if "horizon" in fields else {}))
+    suite = build(f"suites/{suite_name}", **({"horizon": 4} if "horizon" in fields else {}), **settings)
     stale = {"unused_slots": "stale"} if "unused_slots" in ALGORITHMS[name].settings.model_fields else {}
     return suite, build(f"algorithms/{name}", suite, **stale)
 
@@ -154,6 +161,14 @@ def test_a_run_elsewhere_leaves_the_same_files_and_nothing_of_it_on_the_cpu(
         found = _files(_execute(spec, *_pair(suite_name, name), tmp_path / "elsewhere"))
     assert found == expected
     assert device.operations.total() > 100
+
+
+@pytest.mark.parametrize(("suite_name", "settings"), VARIANTS)
+def test_so_does_one_on_every_variant_of_a_suite(suite_name: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    expected = _files(_execute(specification(), *_pair(suite_name, "fomaml_trpo", **settings), tmp_path / "cpu"))
+    with elsewhere():
+        place = _execute(specification(), *_pair(suite_name, "fomaml_trpo", **settings), tmp_path / "elsewhere")
+    assert _files(place) == expected
 
 
 @pytest.mark.parametrize("name", ["actor_critic", "maml_trpo", "meta_sgd", "promp"])

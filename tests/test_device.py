@@ -1,4 +1,4 @@
-"""A run elsewhere than on the CPU: the same random numbers, nothing left behind on the CPU, the same files."""
+"""A run elsewhere than on the CPU: the same files, nothing left behind on the CPU; what cannot be had is refused."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from algorithms import ALGORITHMS, RULES
 from harness.composition import REGISTRIES
-from harness.device import WORKSPACE, DrawsOnTheCpu, computing_on, describe, require_device
+from harness.device import WORKSPACE, computing_on, describe, require_device
 from harness.errors import UserError
 from harness.results import RunDirectory
 from harness.runner import run
@@ -25,7 +25,7 @@ from harness.watcher import Interrupted, Watcher
 from harness.worker import work
 from suites import SUITES
 from tests.harness_fixtures import directory, job, new_results, planned, run_in_process, tiny, write_study
-from tests.pretend_device import ELSEWHERE, elsewhere
+from tests.pretend_device import elsewhere
 from tests.test_contracts import PAIRS, build
 from tests.test_randomness import specification
 
@@ -33,30 +33,6 @@ GPU = torch.cuda.is_available()
 CUDA_RTOL, CUDA_ATOL = 1e-3, 1e-5
 """How far CUDA may be from the CPU after a few meta-iterations in float32: sums in another order differ in their last
 digits, and each meta-iteration acts on what the one before has left."""
-
-DRAWS: dict[str, Callable[[Generator], Tensor]] = {
-    "rand": lambda rng: torch.rand(3, 7, generator=rng),
-    "rand in float64": lambda rng: torch.rand((2,), generator=rng, dtype=torch.float64),
-    "randn": lambda rng: torch.randn(40, generator=rng),
-    "randint": lambda rng: torch.randint(2**62, (5, 1), generator=rng),
-    "randperm": lambda rng: torch.randperm(9, generator=rng),
-    "normal of sizes": lambda rng: torch.normal(1.0, 2.0, (20,), generator=rng),
-    "normal of tensors": lambda rng: torch.normal(torch.arange(20.0), torch.ones(20), generator=rng),
-    "bernoulli": lambda rng: torch.bernoulli(torch.full((9,), 0.3), generator=rng),
-    "multinomial": lambda rng: torch.multinomial(torch.tensor([[0.1, 0.9], [0.5, 0.5]]), 8, True, generator=rng),
-    "poisson, its generator by position": lambda rng: torch.poisson(torch.full((9,), 3.0), rng),
-    "exponential_": lambda rng: torch.empty(4, 5).exponential_(generator=rng),
-    "normal_": lambda rng: torch.empty(40).normal_(1.0, 2.0, generator=rng),
-    "uniform_": lambda rng: torch.empty(40).uniform_(-1.0, 1.0, generator=rng),
-    "random_": lambda rng: torch.zeros(7, dtype=torch.int64).random_(100, generator=rng),
-    "bernoulli_ of a tensor": lambda rng: torch.empty(7).bernoulli_(torch.linspace(0.0, 1.0, 7), generator=rng),
-    "geometric_": lambda rng: torch.empty(7).geometric_(0.3, generator=rng),
-    "a column": lambda rng: _column(torch.zeros(40, 3), rng),
-    "a transpose": lambda rng: torch.empty(5, 8).T.normal_(generator=rng),
-    "an initialiser": lambda rng: torch.nn.init.xavier_uniform_(torch.empty(6, 4), generator=rng),
-    "out": lambda rng: torch.randn(30, generator=rng, out=torch.empty(30, dtype=torch.float64)),
-}
-
 
 FITTING = {name: [suite for suite, other in PAIRS if other == name] for name in sorted(ALGORITHMS)}
 EVERY_METHOD = [(suites[index % len(suites)], name) for index, (name, suites) in enumerate(FITTING.items())]
@@ -68,15 +44,6 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *(("point_corners", {"dynamics": "position", "reward": reward}) for reward in ("sparse", "goal_radius", "dense")),
     *(("point_corners", {"dynamics": "momentum", "reward": reward}) for reward in ("sparse", "dense_squared")),
 ]
-
-
-def _column(matrix: Tensor, rng: Generator) -> Tensor:
-    matrix[:, 1].normal_(generator=rng)
-    return matrix
-
-
-def _generator() -> Generator:
-    return Generator().manual_seed(4)
 
 
 def _execute(spec: RunSpec, suite: Any, algorithm: Any, results: Path, watcher: Watcher | None = None) -> RunDirectory:
@@ -110,39 +77,6 @@ def _spec(sequential: bool = False) -> RunSpec:
         **({} if sequential else {"steps": {"rule": "inner", "updates": 1, "settings": {}, "steps_per_task": 9}}),
     }
     return RunSpec.model_validate(data)
-
-
-@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
-def test_a_draw_is_the_same_number_for_number_and_so_is_what_follows_it(draw: Callable[[Generator], Tensor]) -> None:
-    plain, forced, away = _generator(), _generator(), _generator()
-    expected = draw(plain)
-    with DrawsOnTheCpu(torch.device("cpu")):
-        found = draw(forced)
-    with elsewhere():
-        there = draw(away)
-        assert there.device == ELSEWHERE
-        back = there.cpu()
-    for one in (found, back):
-        assert torch.equal(one, expected)
-        assert (one.dtype, one.stride()) == (expected.dtype, expected.stride())
-    assert torch.equal(plain.get_state(), forced.get_state())
-    assert torch.equal(plain.get_state(), away.get_state())
-
-
-def test_a_tensor_that_is_given_for_a_draw_takes_its_size() -> None:
-    expected, out = torch.rand(6, generator=_generator()), torch.empty(0)
-    with DrawsOnTheCpu(torch.device("cpu")):
-        assert torch.rand(6, generator=_generator(), out=out) is out
-    assert torch.equal(out, expected)
-
-
-def test_a_drawn_leaf_stays_a_leaf_and_an_explicit_device_is_respected() -> None:
-    with elsewhere():
-        leaf = torch.rand(2, generator=_generator(), requires_grad=True)
-        assert leaf.device == ELSEWHERE
-        assert leaf.is_leaf
-        assert leaf.requires_grad
-        assert torch.rand(2, generator=_generator(), device="cpu").device.type == "cpu"
 
 
 def test_every_suite_is_run_elsewhere() -> None:

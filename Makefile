@@ -7,6 +7,7 @@ WORKERS ?= $(shell nproc)
 RESULTS ?= results
 COMPARE ?=
 ID      ?=
+DEVICE  ?= cpu
 
 BIN     := .venv/bin
 SIZE     = --scale $(SCALE) --results $(RESULTS) $(if $(SEEDS),--seeds $(SEEDS))
@@ -84,8 +85,8 @@ check: .venv/ready  ## format, lint, types and tests: what CI runs
 test: .venv/ready  ## run the tests
 	$(BIN)/pytest
 
-bench: .venv/ready  ## measure speed, memory and scaling (about 15 minutes on a quiet machine)
-	$(BIN)/python -m tests.benchmarks.bench --results $(RESULTS)
+bench: .venv/ready  ## measure speed, memory and scaling (about 15 minutes on a quiet machine; DEVICE=cuda on a GPU)
+	$(BIN)/python -m tests.benchmarks.bench --results $(RESULTS) --device $(DEVICE)
 
 clean:  ## remove the environment and caches; results stay
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -131,5 +131,5 @@ class ThompsonPolicy(CountingPolicy):
     def index(self, params: Params, successes: Tensor, pulls: Tensor, noise: Tensor) -> Tensor:
         """The draws."""
         generator = np.random.default_rng(noise.flatten().tolist())
-        drawn = generator.beta((successes + 1.0).numpy(), (pulls - successes + 1.0).numpy())
-        return torch.from_numpy(drawn)
+        drawn = generator.beta((successes + 1.0).cpu().numpy(), (pulls - successes + 1.0).cpu().numpy())
+        return torch.as_tensor(drawn)

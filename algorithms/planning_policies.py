@@ -63,11 +63,11 @@ class PosteriorPlanningPolicy:
         precision = settings.prior_strength + memory["transitions"].sum(-1)
         reward = (settings.prior_strength * settings.prior_mean + memory["reward_sum"]) / precision
         if settings.sample:
-            concentration = torch.from_numpy(generator.standard_gamma(concentration.numpy()))
-            reward = reward + torch.from_numpy(generator.standard_normal(reward.shape)) / precision.sqrt()
+            concentration = torch.as_tensor(generator.standard_gamma(concentration.cpu().numpy()))
+            reward = reward + torch.as_tensor(generator.standard_normal(reward.shape)) / precision.sqrt()
         transition, ties = concentration / concentration.sum(-1, keepdim=True), None
         if settings.random_ties:  # anew for every step of the episode
-            ties = 1e-9 * torch.from_numpy(generator.random((self._suite.horizon, *reward.shape)))
+            ties = 1e-9 * torch.as_tensor(generator.random((self._suite.horizon, *reward.shape)))
         return self._suite.plan(transition, reward, ties)  # type: ignore[attr-defined]
 
     def remember(self, memory: Any, experience: Experience) -> Any:

@@ -8,6 +8,8 @@ Axes are always ``[tasks, episodes, horizon, dim]``, in that order of meaning.
   per task.
 * **Randomness is data**: what may be random takes a :class:`torch.Generator`, or noise that was drawn from one.
   Nothing reads a global generator.
+* **Where it computes is not said**: tensors are created without a device and land where the run computes. What comes
+  from NumPy enters through ``torch.as_tensor``, what goes there leaves through ``.cpu()``.
 * **A finite choice is a whole number**: where a suite has finitely many observations or actions, they are int64 row
   numbers with a last axis of size 1, and the suite's ``observation_table`` says what a network sees.
 

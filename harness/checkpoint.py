@@ -29,9 +29,9 @@ def save_checkpoint(folder: Path, iteration: int, groups: Groups, info: dict[str
     ``groups``: named dictionaries of tensors (parameters, optimiser, generators, curves).
     ``info``: plain values kept beside them.
     """
-    # safetensors wants contiguous tensors that share no memory.
+    # safetensors wants contiguous tensors that share no memory; on the CPU, so that any machine can go on with them.
     tensors = {
-        f"{group}:{name}": tensor.detach().clone().contiguous()
+        f"{group}:{name}": tensor.detach().cpu().clone().contiguous()
         for group, named in groups.items()
         for name, tensor in named.items()
     }

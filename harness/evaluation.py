@@ -29,6 +29,8 @@ class Measurement(NamedTuple):
         measures: what the suite measures beyond the return, {name: [updates + 1, tasks]}
         paths: where the agent was in the first :data:`DRAWN_TASKS` tasks and :data:`DRAWN_EPISODES` episodes,
             [updates + 1, tasks, episodes, horizon + 1, 2]; None where it does not move in a plane
+
+    All of it is on the CPU, wherever it was computed.
     """
 
     protocol: str
@@ -92,9 +94,9 @@ def _measure(
         if update < protocol.updates:
             samples, slots = algorithm.prepare(current, trajectories, slots, shared_slots=False)
             current, moments = rule.update(current, moments, samples)
-    measures = {key: torch.stack([step[key] for step in measured]) for key in measured[0]}
-    drawn = torch.stack(paths) if paths else None
-    returns, lengths, counted = (_stacked(of_updates) for of_updates in zip(*experienced, strict=True))
+    measures = {key: torch.stack([step[key] for step in measured]).cpu() for key in measured[0]}
+    drawn = torch.stack(paths).cpu() if paths else None
+    returns, lengths, counted = (_stacked(of_updates).cpu() for of_updates in zip(*experienced, strict=True))
     return Measurement(name, returns, lengths, counted, measures, drawn)
 
 

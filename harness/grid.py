@@ -26,7 +26,8 @@ POLL_S = 2.0
 def run_grid(plan: Plan, tracking_uri: str, execution: Execution, command: str, execute: Execute) -> int:
     """Run all open runs of a plan and record them; returns the number of failed runs.
 
-    Errors: a results folder that is not writable, a store that does not answer; both before anything runs.
+    Errors: a results folder that is not writable, a store that does not answer, a GPU that a run insists on and this
+    machine has not; all before anything runs.
     """
     console = Console(highlight=False, soft_wrap=True)
     require_writable(plan.results)
@@ -35,6 +36,10 @@ def run_grid(plan: Plan, tracking_uri: str, execution: Execution, command: str, 
     for run in plan.reopen_damaged():
         console.print(f"warning: {run.title}: its files were changed after it finished; it runs again")
     todo = plan.open_runs()
+    if execution.address is None and any(run.resources.device == "cuda" for run in todo):
+        from harness.device import require_device  # torch is imported only where a run names CUDA
+
+        require_device("cuda")
     study = plan.study.file.study
     console.print(f"{study} ({plan.study.scale}): {plan.describe()}")
     store = Store(tracking_uri, plan.results)

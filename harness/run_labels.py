@@ -36,6 +36,7 @@ def tags_of(planned: PlannedRun, provenance: dict[str, Any]) -> dict[str, str]:
         "seed": str(spec.seed),
         "code_version": str(provenance["code_version"]),
         "dirty": str(provenance["dirty"]).lower(),
+        "device": str(provenance.get("device", "cpu")),
         **{f"{part}_origin": origin for part, origin in parts.items() if origin is not None},
     }
 

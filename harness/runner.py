@@ -16,6 +16,7 @@ import torch
 
 from harness.api import Algorithm, MetaBatch, Metrics, Params, Settings, State, Suite
 from harness.checkpoint import Groups, misfit_of_training, newest_checkpoint, save_checkpoint
+from harness.device import placed, wait_for_device
 from harness.evaluation import evaluate, meta_test_tasks
 from harness.files import write_json
 from harness.results import (
@@ -48,11 +49,13 @@ class Clock:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the time of a block to a phase."""
+        """Add the time of a block to a phase, and of what it gave a GPU to do."""
+        wait_for_device()
         start, cpu = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
+            wait_for_device()
             self.seconds[name] += time.perf_counter() - start
             self.cpu_s += time.process_time() - cpu
 
@@ -85,9 +88,9 @@ class Training:
         }
 
     def restore(self, groups: Groups, info: dict[str, Any]) -> None:
-        """From a checkpoint."""
-        self.state = State(groups["params"], groups["optimiser"], groups["slots"])
-        self.best = groups["best"]
+        """From a checkpoint, wherever it was made; generators stay on the CPU."""
+        self.state = State(*(placed(groups[name]) for name in ("params", "optimiser", "slots")))
+        self.best = placed(groups["best"])
         self.streams.restore(groups["streams"])
         self.iteration = info["iteration"]
         self.environment_steps = info["environment_steps"]

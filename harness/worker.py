@@ -200,15 +200,18 @@ def _failed(directory: RunDirectory, reason: str, trace: str = "") -> Outcome:
 
 
 def _execute(job: Job, registries: Registries, report: Report, directory: RunDirectory) -> Outcome:
-    from harness.runner import run  # torch is imported here, in the process that needs it
+    from harness.device import computing_on, describe  # torch is imported here, in the process that needs it
+    from harness.runner import run
 
+    device = job.planned.resources.device
+    job = job.model_copy(update={"provenance": job.provenance | {"device": describe(device)}})
     spec, relay = job.planned.spec, _Relay(job, directory, report)
     mirror = relay.mirror
     try:
         relay.fetch()
-        suite, algorithm = build(spec, registries, job.planned.files)
         provenance = job.provenance | manifest_of(job.planned)
-        with interruptible() as should_stop:
+        with computing_on(device), interruptible() as should_stop:
+            suite, algorithm = build(spec, registries, job.planned.files)
             watcher = relay.watcher(should_stop)
             rules, folder = dict(registries.rules), directory.folder
             run(spec, suite, algorithm, rules, folder, provenance, job.checkpoint_every, watcher)

@@ -38,11 +38,12 @@ def gittins_table(discount: float, pulls: int, grid: int) -> Tensor:
     except OSError as error:
         reason = f"{path.parent}: cannot be made ({error.strerror}); set METAREPRO_CACHE to a folder for index tables"
         raise OSError(reason) from None
-    with FileLock(path.with_suffix(".lock")):
+    # On the CPU, wherever the run computes: the file must not depend on who made it.
+    with torch.device("cpu"), FileLock(path.with_suffix(".lock")):
         if (table := _read(path, pulls)) is None:
             table = gittins_indices(discount, pulls, grid)
             write_atomic(path, save({"index": table, "sha256": _checksum(table)}))
-    return table
+    return torch.as_tensor(table)
 
 
 def _read(path: Path, pulls: int) -> Tensor | None:

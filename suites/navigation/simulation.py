@@ -47,7 +47,7 @@ class Navigation:
             return self.sample_tasks(count, rng)
         bound = self.settings.goal_range
         goals = np.random.RandomState(source.seed).uniform(-bound, bound, size=(source.skip + count, 2))
-        return {"goal": torch.from_numpy(goals[source.skip :].astype(np.float32))}
+        return {"goal": torch.as_tensor(goals[source.skip :].astype(np.float32))}
 
     def reset(self, tasks: Tasks, episodes: int, rng: Generator) -> tuple[Tensor, Tensor]:
         """Every episode starts at the origin."""

@@ -57,12 +57,12 @@ def direct_return(
     with the distance.
     """
     points, weights = quadrature(start, FINE_NODES)
-    position = torch.from_numpy(points)
+    position = torch.as_tensor(points)
     total = torch.zeros(len(points), dtype=torch.float64)
     for _ in range(horizon):
         old, position = position, position + (goal - position).clamp(-strongest, strongest)
         total += reward(goal, old, position)
-    return float(total @ torch.from_numpy(weights))
+    return float(total @ torch.as_tensor(weights))
 
 
 def progress_bound(horizon: int, strongest: float, start: tuple[float, ...], goal: Tensor) -> float:
@@ -79,7 +79,7 @@ def progress_bound(horizon: int, strongest: float, start: tuple[float, ...], goa
     """
     points, weights = quadrature(start, FINE_NODES)
     most, paid = math.sqrt(2.0) * strongest, np.arange(horizon + 1)
-    away = np.linalg.norm(points - goal.numpy(), axis=1, keepdims=True)
+    away = np.linalg.norm(points - goal.cpu().numpy(), axis=1, keepdims=True)
     return float(weights @ np.minimum(most * paid, away + most * (horizon - paid)).max(1))
 
 

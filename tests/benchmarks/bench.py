@@ -1,6 +1,6 @@
 """``make bench``: speed, memory and scaling at the paper's size, each configuration in a process of its own.
 
-    python -m tests.benchmarks.bench --results results
+    python -m tests.benchmarks.bench --results results --device cuda
 
 Prints Markdown tables and writes them to ``<results>/bench.md``, with the raw figures in ``bench.json``. Nothing here
 asserts a time: the figures depend on the machine and on what else runs on it.
@@ -9,18 +9,24 @@ asserts a time: the figures depend on the machine and on what else runs on it.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from harness.device import describe, require_device
+from harness.errors import UserError
 from harness.files import require_writable, write_atomic, write_json
 from harness.provenance import provenance
+from harness.spec import Device, Resources
 from tests.benchmarks import policy_search, trust_region
 
+Child = Callable[..., dict[str, float]]
 METHODS = ("maml", "fomaml", "pretrained")
 TASKS = (20, 40, 80, 160)
 EPISODES = (20, 40, 80)
@@ -63,7 +69,7 @@ def growth_table(axis: str, measured: dict[tuple[str, int], dict[str, float]]) -
     return table(["method", axis, "s per meta-iteration", f"ms per {axis[:-1]}", "peak MiB"], rows)
 
 
-def overhead_table(results: Path) -> str:
+def overhead_table(results: Path, device: Device) -> str:
     """What MLflow and checkpoints cost in one whole run of MAML at the paper's size."""
     from harness.composition import REGISTRIES, SUITES_FOLDER
     from harness.results import RunDirectory
@@ -77,6 +83,7 @@ def overhead_table(results: Path) -> str:
         _time_calls(RunLogger, name, spent)
     study = read_study(Path(SUITES_FOLDER / "navigation" / "study.yaml"), "paper", REGISTRIES)
     planned = next(run for run in study.plan([0]) if run.method == "maml")
+    planned = planned.model_copy(update={"resources": Resources(device=device)})
     folder = results / "bench" / time.strftime("%Y%m%d-%H%M%S")
     store = Store(default_uri(folder), folder)
     folder.mkdir(parents=True)
@@ -112,7 +119,7 @@ def _time_calls(owner: type, name: str, spent: dict[str, float]) -> None:
     setattr(owner, name, timed)
 
 
-def methods_part(threads: int, results: Path) -> tuple[list[str], dict[str, Any]]:
+def methods_part(child: Child, threads: int, results: Path, device: Device) -> tuple[list[str], dict[str, Any]]:
     """MAML, FOMAML and pretraining with critics on 2D navigation, and what records and checkpoints cost."""
     by_method = {
         f"{method}, {count}": child(method=method, threads=count, limit=True)
@@ -124,17 +131,17 @@ def methods_part(threads: int, results: Path) -> tuple[list[str], dict[str, Any]
     shown = [phases_table(by_method), growth_table("tasks", by_tasks), growth_table("episodes", by_episodes)]
     raw = {"methods": by_method, **{f"{m}, {n} tasks": row for (m, n), row in by_tasks.items()}}
     raw |= {f"{m}, {n} episodes": row for (m, n), row in by_episodes.items()}
-    return [*shown, overhead_table(results)], raw
+    return [*shown, overhead_table(results, device)], raw
 
 
-def trust_region_part(threads: int, results: Path) -> tuple[list[str], dict[str, Any]]:
+def trust_region_part(child: Child, threads: int, results: Path, device: Device) -> tuple[list[str], dict[str, Any]]:
     """MAML-TRPO on bandits, tabular MDPs and 2D navigation."""
     measured = trust_region.measure_all(child, sorted({1, threads}))
     shown = [table(*trust_region.phases(measured)), table(*trust_region.growth(child, threads))]
     return shown, {f"maml_trpo, {work.name}, {count} threads": row for (work, count), row in measured.items()}
 
 
-def policy_search_part(threads: int, results: Path) -> tuple[list[str], dict[str, Any]]:
+def policy_search_part(child: Child, threads: int, results: Path, device: Device) -> tuple[list[str], dict[str, Any]]:
     """The ProMP paper's family on the corner task."""
     measured = policy_search.measure_all(child, threads)
     shown = [table(*policy_search.phases(measured)), table(*policy_search.growth(measured))]
@@ -144,30 +151,40 @@ def policy_search_part(threads: int, results: Path) -> tuple[list[str], dict[str
 PARTS = {"methods": methods_part, "trust_region": trust_region_part, "policy_search": policy_search_part}
 
 
-def main() -> None:
-    """Measure, print, write."""
+def main() -> int:
+    """Measure, print, write; the exit code, 2 for a device that is not there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", default="results")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", choices=PARTS, help="one part instead of all")
+    parser.add_argument("--device", choices=get_args(Device), default="cpu", help="where meta-iterations are computed")
     options = parser.parse_args()
     results = Path(options.results)
-    require_writable(results)
-    surroundings = provenance("python -m tests.benchmarks.bench")
+    try:
+        require_device(options.device)
+        require_writable(results)
+    except UserError as error:
+        print(f"bench: error: {error}", file=sys.stderr)
+        return 2
+    device = describe(options.device)
+    surroundings = provenance("python -m tests.benchmarks.bench") | {"device": device}
+    measure = functools.partial(child, device=options.device)
     shown = [
-        f"{surroundings['cpu']}, {surroundings['cores']} cores, torch {surroundings['packages']['torch']}, "
-        f"code {surroundings['code_version']}; 20 tasks x 20 episodes x 100 steps unless a table says otherwise"
+        f"device {device}; {surroundings['cpu']}, {surroundings['cores']} cores, "
+        f"torch {surroundings['packages']['torch']}, code {surroundings['code_version']}; "
+        "20 tasks x 20 episodes x 100 steps unless a table says otherwise"
     ]
     raw: dict[str, Any] = {}
     for name in PARTS if options.only is None else [options.only]:
-        tables, figures = PARTS[name](options.threads, results)
+        tables, figures = PARTS[name](measure, options.threads, results, options.device)
         shown += tables
         raw |= figures
     text = "\n\n".join(shown)
     write_atomic(results / "bench.md", (text + "\n").encode())
     write_json(results / "bench.json", {"provenance": surroundings, "measured": raw})
     print(f"{text}\n\nwritten: {results / 'bench.md'}, {results / 'bench.json'}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

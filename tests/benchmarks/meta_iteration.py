@@ -7,11 +7,14 @@ import json
 import resource
 import statistics
 import time
+from typing import get_args
 
 import torch
 
 from harness.composition import REGISTRIES, SUITES_FOLDER
+from harness.device import computing_on, wait_for_device
 from harness.runner import Clock, Training, meta_iteration
+from harness.spec import Device
 from harness.streams import Streams
 from harness.study import read_study
 from harness.study_source import find_study
@@ -39,6 +42,7 @@ def measure(
     def iterate() -> None:
         clock, start = Clock(), time.perf_counter()
         training.state, _ = meta_iteration(suite, algorithm, spec, training, clock)
+        wait_for_device()
         rows.append({**clock.seconds, "total": time.perf_counter() - start})
 
     for _ in range(iterations + 2):
@@ -47,7 +51,7 @@ def measure(
     result = {phase: statistics.median(row.get(phase, 0.0) for row in rows) for phase in (*PHASES, "total")}
     rollouts = 1 + algorithm.adaptation_rounds
     result["steps"] = rollouts * budget.meta_batch_size * budget.episodes_per_task * suite.horizon
-    result["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    result["peak_mib"] = peak_bytes() / 2**20
     if limit:
         products = matrix_products.products_of(iterate)
         result["limit"] = matrix_products.seconds(products)
@@ -55,7 +59,15 @@ def measure(
     return result
 
 
-if __name__ == "__main__":
+def peak_bytes() -> int:
+    """Most memory so far: of tensors on the GPU where one is used, else of this process."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def main() -> None:
+    """Measure what the arguments ask for."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--study", default="navigation")
     parser.add_argument("--setting", default="")
@@ -63,4 +75,11 @@ if __name__ == "__main__":
     for name, default in (("tasks", 0), ("episodes", 0), ("threads", 2), ("iterations", 10)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--limit", action="store_true")
-    print(json.dumps(measure(**vars(parser.parse_args()))))
+    parser.add_argument("--device", choices=get_args(Device), default="cpu")
+    options = vars(parser.parse_args())
+    with computing_on(options.pop("device")):
+        print(json.dumps(measure(**options)))
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from harness.redaction import without_secrets
+
 PROJECT = Path(__file__).resolve().parent.parent
 ROOMS = ("harness", "suites", "algorithms")
 PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "mlflow", "optuna", "ray", "pyarrow", "safetensors", "pydantic")
@@ -41,7 +43,7 @@ def provenance(command: str) -> dict[str, Any]:
     return machine() | {
         "code_version": commit,
         "dirty": dirty,
-        "command": command,
+        "command": without_secrets(command),
         "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

@@ -21,6 +21,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from harness.errors import UserError
+from harness.redaction import SPECIAL
 from harness.tuning.schema import ChoiceEntry, Parameter, SamplerEntry
 
 LOCK_GRACE_S = 5
@@ -83,8 +84,8 @@ def database(url: str) -> BaseStorage:
         parsed = urlparse(url)
         kind = parsed.scheme.partition("+")[0]
         port = parsed.port or PORTS.get(kind)
-    except ValueError as error:
-        raise UserError(f"--storage {url}: not the address of a database: {error}") from None
+    except ValueError:
+        raise UserError(f"--storage {url}: not the address of a database{SPECIAL}") from None
     if kind not in {"sqlite", *PORTS}:
         raise UserError(f"--storage {url}: expected sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
     if kind in PORTS:

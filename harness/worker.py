@@ -16,6 +16,7 @@ from harness.checkpoint_store import store_at
 from harness.errors import UserError
 from harness.extensions import declaration_of, manifest_of
 from harness.interruption import interruptible
+from harness.provenance import environment
 from harness.redaction import without_secrets
 from harness.results import RunDirectory
 from harness.run_logger import RunLogger
@@ -206,7 +207,7 @@ def _execute(job: Job, registries: Registries, report: Report, directory: RunDir
     try:
         relay.fetch()
         suite, algorithm = build(spec, registries, job.planned.files)
-        provenance = job.provenance | manifest_of(job.planned)
+        provenance = job.provenance | {"environment": environment()} | manifest_of(job.planned)
         with interruptible() as should_stop:
             watcher = relay.watcher(should_stop)
             rules, folder = dict(registries.rules), directory.folder

@@ -14,6 +14,7 @@ from harness.composition import (
     SUITES_FOLDER,
     command_line,
     execution_of,
+    from_elsewhere,
     of_other_study,
     read,
     runs_of,
@@ -125,6 +126,7 @@ def start_ui(options: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(options.port)]
     print(f"MLflow on http://127.0.0.1:{options.port} over {without_secrets(uri)}; Ctrl-C ends it", flush=True)
+    print(from_elsewhere(options.port), flush=True)
     os.execv(sys.executable, command)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import sys
 from pathlib import Path
 
@@ -76,3 +77,10 @@ def tracking_uri(options: argparse.Namespace) -> str:
 def command_line() -> str:
     """The command as it was typed, without the passwords in it: it is recorded."""
     return command_without_secrets([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def from_elsewhere(port: int) -> str:
+    """How to see a page that only this machine serves: it asks nobody who they are, so it is not shown to a network."""
+    return (
+        f"from another machine: ssh -L {port}:127.0.0.1:{port} {platform.node() or 'HOST'}, then open the same address"
+    )

@@ -9,7 +9,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.composition import EVIDENCE_FOLDER, REGISTRIES, SUITES_FOLDER, command_line, execution_of, tracking_uri
+from harness.composition import (
+    EVIDENCE_FOLDER,
+    REGISTRIES,
+    SUITES_FOLDER,
+    command_line,
+    execution_of,
+    from_elsewhere,
+    tracking_uri,
+)  # fmt: skip
 from harness.errors import UserError
 from harness.files import read_json, require_writable
 from harness.recorded import published_at
@@ -134,5 +142,5 @@ def start_dashboard(options: argparse.Namespace) -> int:
             raise UserError(f"port {options.port} is taken; choose another with --port")
     program = Path(sys.executable).with_name("optuna-dashboard")
     said = f"optuna-dashboard on http://127.0.0.1:{options.port} over {without_secrets(source)}; Ctrl-C ends it"
-    print(said, flush=True)
+    print(f"{said}\n{from_elsewhere(options.port)}", flush=True)
     os.execv(program, [str(program), source, "--host", "127.0.0.1", "--port", str(options.port)])

@@ -12,7 +12,7 @@ BIN     := .venv/bin
 SIZE     = --scale $(SCALE) --results $(RESULTS) $(if $(SEEDS),--seeds $(SEEDS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce navigation bandits tabular-mdp point-corners point-1d estimators tune tune-ui supplementary ladder extensions report verdicts ui status check test bench clean
+.PHONY: help setup reproduce navigation bandits tabular-mdp point-corners point-1d estimators tune tune-ui supplementary ladder extensions report verdicts ui status check audit test bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -75,11 +75,15 @@ ui: .venv/ready  ## open MLflow on 127.0.0.1:5000
 status: .venv/ready  ## list done, running, failed, diverged and missing runs
 	$(BIN)/metarepro status $(STUDY) $(SIZE)
 
-check: .venv/ready  ## format, lint, types and tests: what CI runs
+check: .venv/ready  ## format, lint, types, tests and known vulnerabilities: what CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+	$(BIN)/python .ci/audit_lock.py
+
+audit: .venv/ready  ## known vulnerabilities of the locked packages, where the index can say
+	$(BIN)/python .ci/audit_lock.py
 
 test: .venv/ready  ## run the tests
 	$(BIN)/pytest

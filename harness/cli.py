@@ -8,6 +8,7 @@ import socket
 import sys
 from pathlib import Path
 
+from harness.all_command import run_everything
 from harness.command_line import Handler, command_parser
 from harness.composition import (
     REGISTRIES,
@@ -141,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     handlers: dict[str, Handler] = {
         "reproduce": reproduce,
         "run": run_study,
+        "all": lambda options: run_everything(options, _plan, run_study, lambda theirs: tune(theirs, execute)),
         "report": write_report,
         "export": export_evidence,
         "table": print_table,

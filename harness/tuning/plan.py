@@ -36,6 +36,8 @@ class Tuning:
         self._source, self._locate, self._registries = source, locate, registries
         self.path, self.scale = path, scale
         self.data = merge(source.data, patch)
+        if scale != "paper" and "minutes" not in patch:  # they were measured at another size
+            self.data.pop("minutes", None)
         self.file: TuningFile = validated(TuningFile, self.data, source, locate)
         study = path.parent / self.file.study
         if not study.is_file():

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -54,6 +54,21 @@ def journal(folder: Path) -> BaseStorage:
         return JournalStorage(backend)
     except (ValueError, KeyError, TypeError, AssertionError, OSError) as error:
         raise _damaged(path, str(error) or type(error).__name__) from None
+
+
+def told_trials(folder: Path, studies: Mapping[str, int]) -> dict[str, int]:
+    """How many trials are told in the journal of a folder: by study, of as many as it asks for.
+
+    Errors: as of :func:`open_storage`.
+    """
+    if not (folder / "optuna.journal").exists():
+        return dict.fromkeys(studies, 0)
+    with open_storage(folder, None) as storage:
+        ids = {study.study_name: study._study_id for study in storage.get_all_studies()}
+        trials = {name: storage.get_all_trials(ids[name], deepcopy=False) for name in studies if name in ids}
+    return {
+        name: sum(trial.state.is_finished() for trial in trials.get(name, [])[:most]) for name, most in studies.items()
+    }
 
 
 def _mend(path: Path) -> None:

@@ -241,6 +241,7 @@ def _join(ray: Any, execution: Execution) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if execution.address is None:
         ray.init(
+            address="local",  # else a cluster that somebody began on this machine is joined unasked
             num_cpus=execution.workers,
             include_dashboard=False,
             object_store_memory=100_000_000,

@@ -13,7 +13,7 @@ BIN     := .venv/bin
 SIZE     = --scale $(SCALE) --results $(RESULTS) $(if $(SEEDS),--seeds $(SEEDS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce navigation bandits tabular-mdp point-corners point-1d estimators tune tune-ui supplementary ladder extensions report verdicts ui status check test bench clean
+.PHONY: help setup all reproduce navigation bandits tabular-mdp point-corners point-1d estimators tune tune-ui supplementary ladder extensions report verdicts ui status check audit test bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ help:  ## list the targets
 	@touch $@
 
 setup: .venv/ready  ## create .venv from requirements.lock
+
+all: .venv/ready  ## run what is missing of every study, tuning and audit, cheapest first, and the report (says the hours first; SCALE=paper: a day and a half of core)
+	$(BIN)/metarepro all $(SIZE) --workers $(WORKERS)
 
 reproduce: .venv/ready  ## run what is missing of a study, write its page (STUDY=navigation)
 	$(BIN)/metarepro reproduce $(STUDY) $(SIZE) --workers $(WORKERS)
@@ -76,11 +79,15 @@ ui: .venv/ready  ## open MLflow on 127.0.0.1:5000
 status: .venv/ready  ## list done, running, failed, diverged and missing runs
 	$(BIN)/metarepro status $(STUDY) $(SIZE)
 
-check: .venv/ready  ## format, lint, types and tests: what CI runs
+check: .venv/ready  ## format, lint, types, tests and known vulnerabilities: what CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+	$(BIN)/python .ci/audit_lock.py
+
+audit: .venv/ready  ## known vulnerabilities of the locked packages, where the index can say
+	$(BIN)/python .ci/audit_lock.py
 
 test: .venv/ready  ## run the tests
 	$(BIN)/pytest

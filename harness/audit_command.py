@@ -46,8 +46,7 @@ def run_audit(
     audit = Audit(path, scale, registries)
     console = Console(highlight=False, soft_wrap=True)
     require_writable(results)
-    folder = results / "estimators"
-    files = {cell: folder / "cells" / f"{audit.key(cell)}.json" for cell in audit.cells()}
+    folder, files = results / "estimators", _files(audit, results)
     known = {cell: _measured(file) for cell, file in files.items()}
     missing = [cell for cell, found in known.items() if found is None]
     name = audit.file.audit
@@ -56,17 +55,25 @@ def run_audit(
         _measure(audit, missing, lambda cell: files[cell], command, console)
     cells = [known[cell] or read_json(file) for cell, file in files.items()]
     text = table(row for cell in cells for row in cell["rows"])
-    stem = name if scale == "paper" else f"{name}_{scale}"
-    target = folder / f"{stem}.csv"
+    target = folder / f"{audit.stem}.csv"
     write_atomic(target, text.encode())
     console.print(f"table: {target}")
     made_by = _provenance(audit, cells, text, command)
     if evidence is not None:
-        written = evidence / f"{stem}.csv"
+        written = evidence / f"{audit.stem}.csv"
         write_atomic(written, text.encode())
         write_json(written.with_suffix(".provenance.json"), made_by)
         console.print(f"evidence: {written}\nprovenance: {written.with_suffix('.provenance.json')}")
     return Measured(audit, target, made_by)
+
+
+def missing_cells(audit: Audit, results: Path) -> list[Cell]:
+    """The cells that are still to be measured."""
+    return [cell for cell, file in _files(audit, results).items() if _measured(file) is None]
+
+
+def _files(audit: Audit, results: Path) -> dict[Cell, Path]:
+    return {cell: results / "estimators" / "cells" / f"{audit.key(cell)}.json" for cell in audit.cells()}
 
 
 def _measured(file: Path) -> dict[str, Any] | None:

@@ -64,6 +64,8 @@ class AuditFile(Settings):
     episodes: Annotated[dict[Count, Annotated[int, Field(ge=4)]], Field(min_length=1)]
     mdps: Annotated[int, Field(ge=1, le=MOST_MDPS)]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """Measured CPU minutes of the whole audit as written."""
     findings: list[str] = Field(default_factory=list)
     """What the results say, a paragraph each; the page shows them above its tables."""
     scales: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
@@ -103,7 +105,10 @@ class Audit:
             return ("scales", scale, *place) if place and holds(patch, place) else place
 
         self._locate = locate
-        self.file: AuditFile = validated(AuditFile, merge(self._source.data, patch), self._source, locate)
+        data = merge(self._source.data, patch)
+        if scale != "paper" and "minutes" not in patch:  # they were measured at another size
+            data.pop("minutes", None)
+        self.file: AuditFile = validated(AuditFile, data, self._source, locate)
         self.suite = self._declared("suite", self.file.suite, registries.suites)
         self.algorithm = self._declared("algorithm", self.file.algorithm, registries.algorithms)
         if CAPABILITY not in self.suite.provides:
@@ -115,6 +120,11 @@ class Audit:
             for baseline in self.file.baselines
             for name in self.file.estimators
         }
+
+    @property
+    def stem(self) -> str:
+        """What its files are called: another scale than the paper's never replaces a result."""
+        return self.file.audit if self.scale == "paper" else f"{self.file.audit}_{self.scale}"
 
     def cells(self) -> list[Cell]:
         """All measurements, cheap ones first within a stage."""

@@ -8,12 +8,14 @@ import socket
 import sys
 from pathlib import Path
 
+from harness.all_command import run_everything
 from harness.command_line import Handler, command_parser
 from harness.composition import (
     REGISTRIES,
     SUITES_FOLDER,
     command_line,
     execution_of,
+    from_elsewhere,
     of_other_study,
     read,
     runs_of,
@@ -24,6 +26,7 @@ from harness.errors import UserError
 from harness.evidence_commands import audit_estimators, export_evidence, print_table
 from harness.interruption import terminate_like_interrupt
 from harness.plan import Plan
+from harness.redaction import without_secrets
 from harness.report_commands import print_verdicts, report_on_study, write_report
 from harness.study import Study
 from harness.study_source import scales_of, study_files
@@ -115,9 +118,11 @@ def start_ui(options: argparse.Namespace) -> int:
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", options.port)) == 0:
             raise UserError(f"port {options.port} is taken; choose another with --port")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # not an argument: everybody on the machine can read those
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(options.port)]
-    print(f"MLflow on http://127.0.0.1:{options.port} over {uri}; Ctrl-C ends it", flush=True)
+    print(f"MLflow on http://127.0.0.1:{options.port} over {without_secrets(uri)}; Ctrl-C ends it", flush=True)
+    print(from_elsewhere(options.port), flush=True)
     os.execv(sys.executable, command)
 
 
@@ -132,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     handlers: dict[str, Handler] = {
         "reproduce": reproduce,
         "run": run_study,
+        "all": lambda options: run_everything(options, _plan, run_study, lambda theirs: tune(theirs, execute)),
         "report": write_report,
         "export": export_evidence,
         "table": print_table,

@@ -86,6 +86,9 @@ def _add_studies(add: Add) -> None:
         *OF_EXECUTION,
     )
     add("run", "run what is missing of a study", "navigation --seeds 0-4 --workers 2", *OF_A_STUDY, *OF_EXECUTION)
+    text = "run what is missing of every study, every tuning and the audit, cheapest first, and write the report"
+    everything = add("all", text, "--scale smoke --workers 2", *OF_A_STUDY[1:], *OF_EXECUTION)
+    everything.add_argument("--dry-run", action="store_true", help="only say what is left and how long it takes")
     add("status", "list the runs of a study and their states", "navigation", *OF_A_STUDY[:4])
     add("list", "list the studies and tunings", "", "--scale")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
+import platform
 import sys
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from harness.checkpoint_store import absolute
 from harness.execution import Execution
 from harness.extensions import with_installed
 from harness.plan import require_runs
+from harness.redaction import command_without_secrets
 from harness.spec import PlannedRun
 from harness.study import Study, read_study
 from harness.study_file import parse_seeds
@@ -74,5 +75,12 @@ def tracking_uri(options: argparse.Namespace) -> str:
 
 
 def command_line() -> str:
-    """The command as it was typed."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command as it was typed, without the passwords in it: it is recorded."""
+    return command_without_secrets([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def from_elsewhere(port: int) -> str:
+    """How to see a page that only this machine serves: it asks nobody who they are, so it is not shown to a network."""
+    return (
+        f"from another machine: ssh -L {port}:127.0.0.1:{port} {platform.node() or 'HOST'}, then open the same address"
+    )

@@ -6,6 +6,8 @@ import contextlib
 import unicodedata
 from collections.abc import Iterator
 
+from harness.redaction import without_secrets
+
 LONGEST = 2000
 """Characters of a message: a value that a file has may be of any length."""
 
@@ -13,12 +15,14 @@ LONGEST = 2000
 class UserError(Exception):
     """Bad input: one line that says what is wrong, where, and what would be right.
 
-    The command line prints it without a traceback and exits with code 2. What a file brought into the message can
-    neither break the line nor steer a terminal: such characters are shown by their numbers.
+    The command line prints it without a traceback and exits with code 2. Whatever led to it, no password stands in it,
+    and what a file brought into it can neither break the line nor steer a terminal: such characters are shown by their
+    numbers.
     """
 
     def __init__(self, message: str) -> None:
-        shown = message if len(message) <= LONGEST else f"{message[:LONGEST]} ..."
+        told = without_secrets(message)
+        shown = told if len(told) <= LONGEST else f"{told[:LONGEST]} ..."
         super().__init__("".join(_shown(character) for character in shown))
 
 

@@ -15,6 +15,7 @@ from harness.plan import Plan, duration
 from harness.progress import GridProgress
 from harness.provenance import provenance
 from harness.recorder import Recorder
+from harness.redaction import without_secrets
 from harness.spec import PlannedRun
 from harness.tracking import Invocation, Store
 from harness.worker import Execute, Job
@@ -54,7 +55,7 @@ def run_grid(plan: Plan, tracking_uri: str, execution: Execution, command: str, 
         console.print(f"recorded {recorded} finished run{'s' * (recorded > 1)} that the store did not have")
     if not todo and recorded == 0:
         console.print("nothing to do: every run is done and recorded")
-    console.print(f"results: {plan.results / 'runs'}\nMLflow:  {tracking_uri}")
+    console.print(f"results: {plan.results / 'runs'}\nMLflow:  {without_secrets(tracking_uri)}")
     if failed:
         console.print(f"failed: {failed}; `metarepro status` says why, the same command tries again")
     return failed

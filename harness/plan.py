@@ -48,7 +48,13 @@ class Plan:
         return Counter(self.statuses)
 
     def expected_s(self, workers: int) -> float | None:
-        """Expected wall-clock of what is left, None if nothing is known.
+        """Expected wall-clock of what is left, None if nothing is known."""
+        estimates = list(self.expected_each().values())
+        known = [estimate for estimate in estimates if estimate is not None]
+        return sum(known) / workers if len(known) == len(estimates) else None
+
+    def expected_each(self) -> dict[str, float | None]:
+        """Expected seconds of every open run by its run_id, None where nothing is known.
 
         A run takes the mean of its method's finished runs in its setting, or an equal share of the study file's figure.
         """
@@ -59,11 +65,10 @@ class Plan:
                 measured.setdefault((run.setting, run.method), []).append(seconds)
         minutes = self.study.file.minutes
         share = None if minutes is None else 60.0 * minutes / len(self.study.plan())
-        estimates = [
-            mean(measured[key]) if (key := (run.setting, run.method)) in measured else share for run in self.open_runs()
-        ]
-        known = [estimate for estimate in estimates if estimate is not None]
-        return sum(known) / workers if len(known) == len(estimates) else None
+        return {
+            run.spec.run_id: mean(measured[key]) if (key := (run.setting, run.method)) in measured else share
+            for run in self.open_runs()
+        }
 
     def describe(self) -> str:
         """One line: ``30 runs: 12 done, 18 missing``."""

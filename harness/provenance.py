@@ -12,9 +12,47 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from harness.redaction import without_secrets
+
 PROJECT = Path(__file__).resolve().parent.parent
 ROOMS = ("harness", "suites", "algorithms")
 PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "mlflow", "optuna", "ray", "pyarrow", "safetensors", "pydantic")
+
+
+ENVIRONMENT = frozenset(
+    {
+        "CUBLAS_WORKSPACE_CONFIG",
+        "CUDA_VISIBLE_DEVICES",
+        "KMP_AFFINITY",
+        "LD_PRELOAD",
+        "MKL_CBWR",
+        "MKL_NUM_THREADS",
+        "NVIDIA_TF32_OVERRIDE",
+        "OMP_NUM_THREADS",
+        "OMP_PROC_BIND",
+        "OPENBLAS_NUM_THREADS",
+        "PYTHONHASHSEED",
+        "SLURM_ARRAY_JOB_ID",
+        "SLURM_ARRAY_TASK_ID",
+        "SLURM_CPUS_PER_TASK",
+        "SLURM_JOB_ID",
+        "SLURM_JOB_NODELIST",
+        "SLURM_JOB_NUM_NODES",
+        "SLURM_NTASKS",
+    }
+)
+"""What of the environment is recorded: what can decide a number or a time, and which job it was. Anything else could be
+a secret."""
+ENVIRONMENT_PREFIX = "MALLOC_"
+
+
+def environment() -> dict[str, str]:
+    """The variables of :data:`ENVIRONMENT` that are set in this process, and nothing else of the environment."""
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name in ENVIRONMENT or name.startswith(ENVIRONMENT_PREFIX)
+    }
 
 
 @functools.cache
@@ -36,12 +74,13 @@ def _git(*arguments: str) -> str:
 
 
 def provenance(command: str) -> dict[str, Any]:
-    """What the manifest of every run says about its surroundings. Reads no environment variable."""
+    """What the manifest of every run says about its surroundings; of the environment only what is listed above."""
     commit, dirty = code_version()
     return machine() | {
         "code_version": commit,
         "dirty": dirty,
-        "command": command,
+        "command": without_secrets(command),
+        "environment": environment(),
         "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from harness.errors import UserError
 from harness.files import discard, read_json, sha256, write_atomic, write_json
+from harness.redaction import without_secrets
 from harness.spec import RunSpec, Status
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class RunDirectory:
 
     def fail(self, reason: str, traceback: str) -> None:
         """Record why the run could not be finished."""
-        write_json(self.failure, {"reason": reason, "traceback": traceback})
+        write_json(self.failure, {"reason": without_secrets(reason), "traceback": without_secrets(traceback)})
 
     def evidence(self) -> Iterator[Path]:
         """The files that a finished run has."""

@@ -46,8 +46,8 @@ class Study:
             return ("scales", scale, *path) if path and holds(patch, path) else path
 
         data = merge(source.data, _of_what_is_there(patch, source.data))
-        if scale != "paper" and "findings" not in patch:
-            data = {key: value for key, value in data.items() if key != "findings"}
+        if scale != "paper":  # what was found, and how long it took, holds at the size at which it was measured
+            data = {key: value for key, value in data.items() if key in patch or key not in ("findings", "minutes")}
         self.file: StudyFile = validated(StudyFile, data, source, locate)
         self._seeds_at = source.where(locate(("seeds",)))
         self.seeds = parse_seeds(self.file.seeds, self._seeds_at)

@@ -19,6 +19,7 @@ from urllib.parse import urlparse
 from filelock import FileLock, Timeout
 
 from harness.errors import UserError
+from harness.redaction import SPECIAL
 from harness.results import RunDirectory
 from harness.run_labels import name_of
 from harness.run_logger import RunLogger
@@ -122,8 +123,8 @@ class Store:
         try:
             parsed = urlparse(self.uri)
             port = parsed.port or (443 if parsed.scheme == "https" else 80)
-        except ValueError as error:
-            raise UserError(f"{self.uri}: not the address of an MLflow store: {error}") from None
+        except ValueError:
+            raise UserError(f"{self.uri}: not the address of an MLflow store{SPECIAL}") from None
         if parsed.scheme not in {"http", "https"}:
             return
         try:

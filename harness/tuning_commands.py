@@ -9,10 +9,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.composition import EVIDENCE_FOLDER, REGISTRIES, SUITES_FOLDER, command_line, execution_of, tracking_uri
+from harness.composition import (
+    EVIDENCE_FOLDER,
+    REGISTRIES,
+    SUITES_FOLDER,
+    command_line,
+    execution_of,
+    from_elsewhere,
+    tracking_uri,
+)  # fmt: skip
 from harness.errors import UserError
 from harness.files import read_json, require_writable
 from harness.recorded import published_at
+from harness.redaction import without_secrets
 from harness.tuning.plan import Tuning, find_tuning, tuning_files
 
 if TYPE_CHECKING:
@@ -132,5 +141,6 @@ def start_dashboard(options: argparse.Namespace) -> int:
         if probe.connect_ex(("127.0.0.1", options.port)) == 0:
             raise UserError(f"port {options.port} is taken; choose another with --port")
     program = Path(sys.executable).with_name("optuna-dashboard")
-    print(f"optuna-dashboard on http://127.0.0.1:{options.port} over {source}; Ctrl-C ends it", flush=True)
+    said = f"optuna-dashboard on http://127.0.0.1:{options.port} over {without_secrets(source)}; Ctrl-C ends it"
+    print(f"{said}\n{from_elsewhere(options.port)}", flush=True)
     os.execv(program, [str(program), source, "--host", "127.0.0.1", "--port", str(options.port)])

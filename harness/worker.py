@@ -16,6 +16,8 @@ from harness.checkpoint_store import store_at
 from harness.errors import UserError
 from harness.extensions import declaration_of, manifest_of
 from harness.interruption import interruptible
+from harness.provenance import environment
+from harness.redaction import without_secrets
 from harness.results import RunDirectory
 from harness.run_logger import RunLogger
 from harness.spec import PlannedRun, RunSpec, SourceFile
@@ -209,7 +211,7 @@ def _execute(job: Job, registries: Registries, report: Report, directory: RunDir
     mirror = relay.mirror
     try:
         relay.fetch()
-        provenance = job.provenance | manifest_of(job.planned)
+        provenance = job.provenance | {"environment": environment()} | manifest_of(job.planned)
         with computing_on(device), interruptible() as should_stop:
             suite, algorithm = build(spec, registries, job.planned.files)
             watcher = relay.watcher(should_stop)
@@ -219,7 +221,7 @@ def _execute(job: Job, registries: Registries, report: Report, directory: RunDir
         mirror.call("flush")
         return Outcome(spec.run_id, "interrupted")
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        reason = without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))[:500]
         mirror.call("fail", reason)
         return _failed(directory, reason, traceback.format_exc())
     relay.announce()

@@ -13,7 +13,15 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("harness", "suites", "algorithms", "reports")
 COMPOSITION_ROOT = {
     f"harness.{name}"
-    for name in ("cli", "composition", "recorded", "report_commands", "evidence_commands", "tuning_commands")
+    for name in (
+        "cli",
+        "all_command",
+        "composition",
+        "recorded",
+        "report_commands",
+        "evidence_commands",
+        "tuning_commands",
+    )
 }
 ALLOWED = {
     "harness": ("harness",),

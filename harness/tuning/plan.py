@@ -37,6 +37,8 @@ class Tuning:
         self._source, self._locate, self._registries = source, locate, registries
         self.path, self.scale = path, scale
         self.data = merge(source.data, patch)
+        if scale != "paper" and "minutes" not in patch:  # they were measured at another size
+            self.data.pop("minutes", None)
         self.file: TuningFile = validated(TuningFile, self.data, source, locate)
         with located(source.where(("study",))):
             self._study = read_source(path.parent / self.file.study)

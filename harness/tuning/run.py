@@ -16,6 +16,7 @@ from harness.files import require_writable, write_atomic
 from harness.plan import duration
 from harness.provenance import provenance
 from harness.recorder import Recorder
+from harness.redaction import without_secrets
 from harness.results import RunDirectory
 from harness.spec import PlannedRun
 from harness.tracking import Invocation, Store
@@ -149,7 +150,7 @@ def run_tuning(
             chosen = ", ".join(f"{called[place]} {_short(value)}" for place, value in found[name].items())
             console.print(f"{name}: best trial {best.trial.number}, value {best.trial.value:.3f}; {chosen}")
         runner.record()
-    console.print(f"trials: {folder / 'trials.csv'}\nMLflow: {tracking_uri}")
+    console.print(f"trials: {folder / 'trials.csv'}\nMLflow: {without_secrets(tracking_uri)}")
     return folder / "trials.csv"
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -21,6 +21,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from harness.errors import UserError
+from harness.redaction import SPECIAL
 from harness.tuning.schema import ChoiceEntry, Parameter, SamplerEntry
 
 LOCK_GRACE_S = 5
@@ -55,6 +56,21 @@ def journal(folder: Path) -> BaseStorage:
         raise _damaged(path, str(error) or type(error).__name__) from None
 
 
+def told_trials(folder: Path, studies: Mapping[str, int]) -> dict[str, int]:
+    """How many trials are told in the journal of a folder: by study, of as many as it asks for.
+
+    Errors: as of :func:`open_storage`.
+    """
+    if not (folder / "optuna.journal").exists():
+        return dict.fromkeys(studies, 0)
+    with open_storage(folder, None) as storage:
+        ids = {study.study_name: study._study_id for study in storage.get_all_studies()}
+        trials = {name: storage.get_all_trials(ids[name], deepcopy=False) for name in studies if name in ids}
+    return {
+        name: sum(trial.state.is_finished() for trial in trials.get(name, [])[:most]) for name, most in studies.items()
+    }
+
+
 def _mend(path: Path) -> None:
     """Cut off what follows the last whole line. Errors: a line that is none of a journal; the file stays as it is."""
     content = path.read_bytes()
@@ -83,8 +99,8 @@ def database(url: str) -> BaseStorage:
         parsed = urlparse(url)
         kind = parsed.scheme.partition("+")[0]
         port = parsed.port or PORTS.get(kind)
-    except ValueError as error:
-        raise UserError(f"--storage {url}: not the address of a database: {error}") from None
+    except ValueError:
+        raise UserError(f"--storage {url}: not the address of a database{SPECIAL}") from None
     if kind not in {"sqlite", *PORTS}:
         raise UserError(f"--storage {url}: expected sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
     if kind in PORTS:

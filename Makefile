@@ -10,6 +10,8 @@ ID      ?=
 DEVICE  ?= cpu
 
 BIN     := .venv/bin
+# One thread each: processes side by side would otherwise fight for the cores.
+PYTEST  := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 SIZE     = --scale $(SCALE) --results $(RESULTS) $(if $(SEEDS),--seeds $(SEEDS))
 
 .DEFAULT_GOAL := help
@@ -83,14 +85,14 @@ check: .venv/ready  ## format, lint, types, tests and known vulnerabilities: wha
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(PYTEST)
 	$(BIN)/python .ci/audit_lock.py
 
 audit: .venv/ready  ## known vulnerabilities of the locked packages, where the index can say
 	$(BIN)/python .ci/audit_lock.py
 
 test: .venv/ready  ## run the tests
-	$(BIN)/pytest
+	$(PYTEST)
 
 bench: .venv/ready  ## measure speed, memory and scaling (about 15 minutes on a quiet machine; DEVICE=cuda on a GPU)
 	$(BIN)/python -m tests.benchmarks.bench --results $(RESULTS) --device $(DEVICE)

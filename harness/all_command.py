@@ -46,7 +46,7 @@ def run_everything(options: argparse.Namespace, plan_of: PlanOf, run_study: Hand
     if options.dry_run:
         return max(refused, default=0)
     codes = dict(_done(ordered))
-    codes["report"] = _attempt("report", partial(write_report, _report_of(options)))
+    codes["report"] = _attempt("report", partial(_report, options, ordered))
     if failed := [name for name, code in codes.items() if code]:
         print(f"failed: {', '.join(failed)}; the same command tries again", flush=True)
     return max([*codes.values(), *refused])
@@ -137,5 +137,13 @@ def _audit_item(options: argparse.Namespace) -> Item:
     return Item(ESTIMATORS, "cells", left, partial(audit_estimators, theirs), 1, page)
 
 
-def _report_of(options: argparse.Namespace) -> argparse.Namespace:
-    return argparse.Namespace(**vars(options) | {"study": ALL, "compare": None})
+def _report(options: argparse.Namespace, ordered: list[Item]) -> int:
+    """Write the report on all, unless it is there, nothing was left to do, and nothing was made since."""
+    results = Path(options.results)
+    page = results / "reports" / ("report.html" if options.scale == "paper" else f"report_{options.scale}.html")
+    sources = [*results.glob("runs/*/DONE.json"), *results.glob("estimators/*.csv")]
+    made = max((path.stat().st_mtime for path in sources), default=0.0)
+    if page.exists() and page.stat().st_mtime > made and not any(item.left or item.shared for item in ordered):
+        print(f"nothing to do: {page}", flush=True)
+        return 0
+    return write_report(argparse.Namespace(**vars(options) | {"study": ALL, "compare": None}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -113,12 +114,21 @@ def test_all_of_a_scale_runs_once_cheapest_first_after_the_hours_are_told(
 
     made = {path: path.stat().st_mtime_ns for path in results.glob("runs/*/DONE.json")}
     assert len(made) == 5
+    page = results / "reports" / "report.html"
+    page.parent.mkdir()
+    page.write_text("there")
     assert everything(results) == 0
     again = capsys.readouterr().out
+    assert f"nothing to do: {page}" in again
+    assert "the report on all" not in again
     assert [line.split()[1] for line in again.splitlines()[2:5]] == ["nothing"] * 3
     assert again.count("nothing to do: every run is done and recorded") == 3
     assert "running" not in again
     assert {path: path.stat().st_mtime_ns for path in results.glob("runs/*/DONE.json")} == made
+
+    os.utime(page, (0, 0))  # older than the runs
+    assert everything(results) == 0
+    assert "the report on all" in capsys.readouterr().out
 
 
 def test_what_fails_does_not_stop_the_others_and_is_told_in_the_end(

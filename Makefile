@@ -7,6 +7,8 @@ WORKERS ?= $(shell nproc)
 RESULTS ?= results
 COMPARE ?=
 ID      ?=
+RUNS    ?=
+KILLS   ?=
 DEVICE  ?= cpu
 
 BIN     := .venv/bin
@@ -15,7 +17,7 @@ PYTEST  := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --dist work
 SIZE     = --scale $(SCALE) --results $(RESULTS) $(if $(SEEDS),--seeds $(SEEDS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup all reproduce navigation bandits tabular-mdp point-corners point-1d estimators tune tune-ui supplementary ladder extensions report verdicts ui status check audit test bench clean
+.PHONY: help setup all reproduce navigation bandits tabular-mdp point-corners point-1d estimators tune tune-ui supplementary ladder extensions report verdicts ui status check audit test bench chaos load clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -96,6 +98,12 @@ test: .venv/ready  ## run the tests
 
 bench: .venv/ready  ## measure speed, memory and scaling (about 15 minutes on a quiet machine; DEVICE=cuda on a GPU)
 	$(BIN)/python -m tests.benchmarks.bench --results $(RESULTS) --device $(DEVICE)
+
+chaos: .venv/ready  ## a grid under fire: workers and drivers killed, the MLflow server stopped (RUNS=40 KILLS=20; needs PostgreSQL)
+	$(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(KILLS),--kills $(KILLS))
+
+load: .venv/ready  ## what scheduling, MLflow and the report cost per run, on many tiny runs (RUNS=1000)
+	$(BIN)/python -m tests.load $(if $(RUNS),--runs $(RUNS))
 
 clean:  ## remove the environment and caches; results stay
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -30,6 +30,8 @@ from harness.worker import Event, Execute, Job, Outcome, Report
 
 WAIT_S = 0.3
 """How long the driver sleeps at most before it looks at what the workers report."""
+ASK_S = 5.0
+"""How often the driver asks how many CPUs there are."""
 STOP_S = 120.0
 """How long workers that were asked to stop may take to save what they have."""
 QUEUED = 2
@@ -85,6 +87,7 @@ class RayWorkers:
         self._deaths: dict[str, int] = {}
         self._furthest: dict[str, int] = {}
         self._waits: set[str] = set()
+        self._asked, self._known = -ASK_S, 1.0
         away = execution.address is not None
 
         def in_worker(job: Job) -> tuple[Outcome, dict[str, bytes]]:
@@ -132,7 +135,7 @@ class RayWorkers:
         """Jobs that may be out at once."""
         workers = self._execution.workers
         if workers is None:
-            workers = max(1, int(self._api.cluster_resources().get("CPU", 1)))
+            workers = max(1, int(self._cpus()))
         elif self._execution.address is not None:
             return workers  # on a cluster nothing else keeps to it
         return QUEUED * workers
@@ -160,20 +163,27 @@ class RayWorkers:
 
     def _needs(self, job: Job) -> tuple[float, float]:
         """CPUs and GPUs to set aside. Errors: more GPUs than this machine has."""
-        needs = job.planned.resources
+        needs, here = job.planned.resources, self._execution.address is None
         cpus = needs.cpus if needs.cpus is not None else float(job.planned.spec.budget.threads)
-        most = max(self._api.nodes(), key=lambda node: node["Resources"].get("GPU", 0.0))["Resources"].get("GPU", 0.0)
-        if self._execution.address is None:
-            if needs.num_gpus > most:
+        if here:
+            cpus = min(cpus, self._cpus())
+        if needs.num_gpus:
+            most = max((node["Resources"].get("GPU", 0.0) for node in self._api.nodes() if node["Alive"]), default=0.0)
+            if needs.num_gpus > most and here:
                 raise UserError(
                     f"{job.planned.title}: its resources ask for {needs.num_gpus:g} GPUs, and this machine has {most:g}"
                 )
-            return min(cpus, self._api.cluster_resources().get("CPU", 1.0)), needs.num_gpus
-        if needs.num_gpus > most and job.planned.method not in self._waits:
-            self._waits.add(job.planned.method)
-            text = f"no machine of the cluster has {needs.num_gpus:g} GPUs; its runs wait for one that does"
-            self._report(Event(job.planned.spec.run_id, "warning", text=text))
+            if needs.num_gpus > most and job.planned.method not in self._waits:
+                self._waits.add(job.planned.method)
+                text = f"no machine of the cluster has {needs.num_gpus:g} GPUs; its runs wait for one that does"
+                self._report(Event(job.planned.spec.run_id, "warning", text=text))
         return cpus, needs.num_gpus
+
+    def _cpus(self) -> float:
+        """CPUs of all machines, asked for now and then: machines come and go."""
+        if time.monotonic() > self._asked + ASK_S:
+            self._asked, self._known = time.monotonic(), self._api.cluster_resources().get("CPU", 1.0)
+        return self._known
 
     def _ready(self, timeout: float) -> list[Any]:
         if not self._in_flight:
@@ -204,6 +214,7 @@ class RayWorkers:
                 if self._deaths[run_id] >= MOST:
                     reason = f"{poisoned(MOST)} ({type(error).__name__})"
                     _folder(job).fail(reason, str(error))
+                    _folder(job).tries.unlink(missing_ok=True)
                     return Outcome(run_id, "failed", reason)
             else:
                 unpack(record, _folder(job))
@@ -219,7 +230,6 @@ class RayWorkers:
         give_up = time.monotonic() + STOP_S
         while self._in_flight and time.monotonic() < give_up:
             for reference in self._ready(WAIT_S):
-                self._deaths.clear()
                 self._take_last(reference)
             self._listen(report)
 

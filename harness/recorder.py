@@ -14,8 +14,9 @@ from harness.spec import PlannedRun
 from harness.tracking import Invocation
 from harness.worker import Outcome
 
-RETRY_S = 20.0
-"""A store that was out of reach is asked again after so long."""
+RETRY_S, RETRY_MOST_S = 20.0, 600.0
+"""A store that was out of reach is asked again after so long, then after twice as long, at most after the second: one
+that takes a connection and says nothing holds up who asks."""
 
 
 class Recorder:
@@ -24,7 +25,7 @@ class Recorder:
     def __init__(self, invocation: Invocation, results: Path, console: Console) -> None:
         self._invocation, self._results, self._console = invocation, results, console
         self._pending: dict[str, PlannedRun] = {}
-        self._ask_again = 0.0
+        self._ask_again, self._patience = 0.0, RETRY_S
         self.experiment = invocation.experiment
 
     @property
@@ -48,8 +49,10 @@ class Recorder:
             except Timeout:
                 continue
             except Exception:  # told once, at the end, if it stays so
-                self._ask_again = time.monotonic() + RETRY_S
+                self._ask_again = time.monotonic() + self._patience
+                self._patience = min(2 * self._patience, RETRY_MOST_S)
                 return
+            self._patience = RETRY_S
             del self._pending[run_id]
 
     def mirror(self, runs: Iterable[PlannedRun]) -> int | None:

@@ -90,7 +90,6 @@ class _Mirror:
     def __init__(self, job: Job, warn: Callable[[str], None]) -> None:
         self._warn = warn
         self._logger: RunLogger | None = None
-        self.whole = False
         if job.tracking_uri:
             store = Store(job.tracking_uri, Path(job.results))
             self._guard(lambda: self._open(store, job))

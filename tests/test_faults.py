@@ -134,6 +134,7 @@ def test_on_workers_a_run_that_kills_its_process_stops_after_three_tries(tmp_pat
     assert "its process died 3 times" in out
     assert [directory(results, run).status() for run in (maml, fomaml)] == ["failed", "done"]
     assert "died 3 times" in metarepro("status", str(study), "--results", str(results)).stdout
+    assert not directory(results, maml).tries.exists()  # the same command tries again
 
 
 def _indented(at: int) -> str:

@@ -28,6 +28,10 @@ from harness.spec import PlannedRun
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+WEB = ("http", "https")
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
+"""Where a store listens whose address names no port."""
+
 MLFLOW_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -122,18 +126,20 @@ class Store:
         """Refuse a server that does not answer, at once and in one line; MLflow's own retries take minutes."""
         try:
             parsed = urlparse(self.uri)
-            port = parsed.port or (443 if parsed.scheme == "https" else 80)
+            kind = parsed.scheme.partition("+")[0]
+            port = parsed.port or PORTS.get(kind)
         except ValueError:
             raise UserError(f"{self.uri}: not the address of an MLflow store{SPECIAL}") from None
-        if parsed.scheme not in {"http", "https"}:
-            return
+        if port is None or kind not in PORTS or (not parsed.hostname and kind not in WEB):
+            return  # a file, or a database through a socket
+        what = "MLflow server" if kind in WEB else "database"
         try:
             with socket.create_connection((parsed.hostname or "", port), timeout=5):
                 pass
         except OSError as error:
             reason = error.strerror or str(error) or "no answer"
             raise UserError(
-                f"{self.uri}: the MLflow server does not answer ({reason}); start it, or leave --tracking-uri out"
+                f"{self.uri}: the {what} does not answer ({reason}); start it, or leave --tracking-uri out"
             ) from None
 
     def mirrored(self, experiment: str) -> dict[str, tuple[str, dict[str, str]]]:

@@ -1,61 +1,103 @@
 """What Ray starts ends with its driver, however that ends.
 
-Ray ends its processes when the driver says so, and most of them when the driver is killed; some agents stay. A process
-of our own waits for the end of the driver, and then for whatever carries its mark.
+Ray ends its processes when the driver says so, and most of them when the driver is killed; some agents may stay, and
+they hide the environment that they were given. A process of our own watches what descends from the driver. If that dies
+without a word, it sees to the end of the others.
 
-    python -m harness.janitor MARK     (its standard input closes with the driver)
+    python -m harness.janitor PID     (its standard input closes with the driver of that number)
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
+import select
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
-VARIABLE = "METAREPRO_SESSION"
 GRACE_S = 5.0
 """How long what is going to end by itself may take."""
+LOOK_S = 0.5
+"""How often the janitor looks who is there."""
 PROCESSES = Path("/proc")
 
 
+class Process(NamedTuple):
+    """A process: numbers are used again, together with the time of the start they are not."""
+
+    pid: int
+    started: int
+
+
 def engage() -> subprocess.Popen[bytes] | None:
-    """Mark what this process starts from now on, and see to its end; None where a system does not show processes."""
+    """See to the end of what this process starts from now on; None where a system does not show processes."""
     if not PROCESSES.is_dir():
         return None
-    mark = os.environ[VARIABLE] = secrets.token_hex(16)
-    command = [sys.executable, "-m", "harness.janitor", mark]
-    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), *sys.path]))
+    command = [sys.executable, "-m", "harness.janitor", str(os.getpid())]
+    paths = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), *sys.path]))
+    environment = os.environ | {"PYTHONPATH": paths}
     return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, env=environment)
 
 
-def marked(mark: str) -> list[int]:
-    """Processes that carry a mark in their environment."""
-    text, found = f"{VARIABLE}={mark}".encode(), []
-    for path in PROCESSES.glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # gone meanwhile, or somebody else's
-            if text in path.read_bytes():
-                found.append(int(path.parent.name))
+def descendants(of: set[int]) -> set[Process]:
+    """Who was started by some processes, or by whom they started, and is still there."""
+    children: dict[int, list[Process]] = {}
+    for name in filter(str.isdecimal, os.listdir(PROCESSES)):
+        with contextlib.suppress(OSError, IndexError, ValueError):  # gone meanwhile
+            fields = (PROCESSES / name / "stat").read_text().rpartition(")")[2].split()
+            if fields[0] != "Z":
+                children.setdefault(int(fields[1]), []).append(Process(int(name), int(fields[19])))
+    found, parents = set[Process](), list(of)
+    while parents:
+        mine = children.pop(parents.pop(), [])
+        found.update(mine)
+        parents += [child.pid for child in mine]
     return found
 
 
-def sweep(mark: str) -> None:
-    """End what carries the mark, with a moment to end by itself."""
+def alive(known: set[Process]) -> set[Process]:
+    """Those that are still there, and who descends from them."""
+    there = set[Process]()
+    for process in known:
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            fields = (PROCESSES / str(process.pid) / "stat").read_text().rpartition(")")[2].split()
+            if fields[0] != "Z" and int(fields[19]) == process.started:
+                there.add(process)
+    return there | descendants({process.pid for process in there})
+
+
+def sweep(known: set[Process], mine: int) -> None:
+    """End them, with a moment to end by themselves."""
     give_up = time.monotonic() + GRACE_S
-    while marked(mark) and time.monotonic() < give_up:
+    left = known
+    while (left := {one for one in alive(left) if one.pid != mine}) and time.monotonic() < give_up:
         time.sleep(0.2)
-    for pid in marked(mark):
+    for process in left:
         with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(process.pid, signal.SIGKILL)
+
+
+def dismiss(janitor: subprocess.Popen[bytes] | None) -> None:
+    """The driver has ended by itself what it started, and goes on."""
+    if janitor is not None:
+        with contextlib.suppress(OSError):  # the janitor may have been killed
+            janitor.communicate(b"done")
+
+
+def watch(driver: int) -> None:
+    """Until the driver says that all is done, or has died; then end what is left."""
+    known = set[Process]()
+    while not select.select([sys.stdin], [], [], LOOK_S)[0]:
+        known = alive(known) | descendants({driver})
+    if not os.read(sys.stdin.fileno(), 16):
+        sweep(known, os.getpid())
 
 
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    sys.stdin.buffer.read()
-    sweep(sys.argv[1])
+    watch(int(sys.argv[1]))

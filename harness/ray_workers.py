@@ -23,7 +23,7 @@ from harness.away import execute_away, sent_away, unpack
 from harness.errors import UserError
 from harness.execution import Execution
 from harness.interruption import keeping_signals
-from harness.janitor import engage
+from harness.janitor import dismiss, engage
 from harness.results import RunDirectory
 from harness.tries import MOST, poisoned
 from harness.worker import Event, Execute, Job, Outcome, Report
@@ -128,8 +128,7 @@ class RayWorkers:
             flight.held.close()
         self._in_flight.clear()
         self._api.shutdown()
-        if self._janitor is not None and self._janitor.stdin is not None:
-            self._janitor.stdin.close()
+        dismiss(self._janitor)
 
     def _room(self) -> int:
         """Jobs that may be out at once."""

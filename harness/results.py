@@ -91,7 +91,10 @@ class RunDirectory:
         return self.folder.parent.parent / "trainings" / spec.training_id
 
     def begin(self, spec: RunSpec) -> None:
-        """Record the spec and forget an earlier failure."""
+        """Record the spec, and forget an earlier failure and what a killed process was writing."""
+        for place in (self.folder, self.checkpoints):
+            for path in place.glob(".?*.*"):  # as `write_atomic` names them
+                path.unlink(missing_ok=True)
         for path in (*self._tables(), self.spec, self.manifest, self.done):
             if path.is_dir():  # no file could take its place
                 discard(path)

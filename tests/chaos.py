@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import os
 import random
-import secrets
 import signal
 import subprocess
 import sys
@@ -26,10 +25,11 @@ from typing import Any
 import pyarrow.parquet
 from filelock import FileLock, Timeout
 
+from harness.janitor import Process, alive, descendants
 from harness.results import RunDirectory
 from harness.spec import PlannedRun
 from tests.harness_fixtures import PROGRAM, PROJECT, load, tiny, write_study
-from tests.local_services import MlflowServer, mlflow_server, postgres, processes
+from tests.local_services import MlflowServer, mlflow_server, postgres
 
 EVERY_S = (2.0, 7.0)
 """Seconds between two kills."""
@@ -47,28 +47,29 @@ def grid(folder: Path, runs: int, iterations: int) -> Path:
 
 
 class Driver:
-    """``metarepro run`` in a session of its own; everything it starts carries a mark in its environment."""
+    """``metarepro run``, and everything that descends from it."""
 
     def __init__(self, study: Path, results: Path, uri: str, workers: int) -> None:
-        self.mark = f"METAREPRO_MARK={secrets.token_hex(8)}"
-        name, _, value = self.mark.partition("=")
         command = [sys.executable, "-c", PROGRAM, "run", str(study), "--results", str(results)]
         command += ["--tracking-uri", uri, "--workers", str(workers)]
         self._log = (results.parent / "driver.log").open("ab")
-        self.process = subprocess.Popen(
-            command, cwd=PROJECT, stdout=self._log, stderr=self._log, env=os.environ | {name: value}
-        )
+        self.process = subprocess.Popen(command, cwd=PROJECT, stdout=self._log, stderr=self._log)
+        self._family: set[Process] = set()
+
+    def look(self) -> None:
+        """Take notice of what it has started."""
+        self._family = alive(self._family) | descendants({self.process.pid})
 
     def workers(self) -> list[int]:
         """Workers that are at a run."""
-        return [pid for pid in processes(self.mark) if _command(pid).startswith("ray::in_worker")]
+        return [one.pid for one in alive(self._family) if _command(one.pid).startswith("ray::in_worker")]
 
     def left_behind(self) -> list[int]:
         """What it has started and has not ended with it, after a while for it to end."""
         give_up = time.monotonic() + 60.0
-        while (left := [pid for pid in processes(self.mark) if pid != self.process.pid]) and time.monotonic() < give_up:
+        while (left := alive(self._family)) and time.monotonic() < give_up:
             time.sleep(0.5)
-        return left
+        return [one.pid for one in left]
 
 
 def _command(pid: int) -> str:
@@ -128,6 +129,7 @@ def disturbed(study: Path, results: Path, server: MlflowServer, chaos: Chaos, wo
         driver = Driver(study, results, server.uri, workers)
         chaos.counts["driver started"] += 1
         while driver.process.poll() is None:
+            driver.look()
             chaos.act(driver)
             time.sleep(0.1)
         finished = driver.process.returncode == 0

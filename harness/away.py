@@ -12,8 +12,9 @@ import socket
 import tempfile
 from pathlib import Path
 
+from harness.errors import UserError
 from harness.files import sha256, write_atomic
-from harness.provenance import machine, source_hash
+from harness.provenance import PROJECT, machine, source_hash
 from harness.results import RunDirectory
 from harness.worker import Execute, Job, Outcome, Report
 
@@ -32,15 +33,17 @@ def sent_away(job: Job) -> Job:
 
 
 def execute_away(job: Job, execute: Execute, report: Report, node: str) -> tuple[Outcome, Record]:
-    """Execute a job that was sent away; the record is empty unless the run ended. ``node``: the scheduler's name."""
+    """Execute a job that was sent away; the record is empty unless the run ended. ``node``: the scheduler's name.
+
+    Errors: a machine with other code than the driver's, or whose scratch folder is somebody else's.
+    """
     run_id = job.planned.spec.run_id
     if job.source != source_hash():
-        reason = (
-            f"{socket.gethostname()} has other code than the driver ({source_hash()[:12]}, not {job.source[:12]}); "
-            "install the same version on every machine"
+        raise UserError(
+            f"{socket.gethostname()}: the code in {PROJECT} is not the driver's ({source_hash()[:12]}, there "
+            f"{job.source[:12]}); the same version belongs on every machine, and Ray is to be started from it"
         )
-        return Outcome(run_id, "failed", reason), {}
-    base = Path(os.environ.get(SCRATCH) or tempfile.gettempdir()) / "metarepro" / job.away
+    base = _own_folder() / job.away
     there = job.model_copy(update={"results": str(base), "provenance": job.provenance | machine() | {"node": node}})
     outcome = execute(there, report)
     directory = RunDirectory.of(base, run_id)
@@ -49,7 +52,17 @@ def execute_away(job: Job, execute: Execute, report: Report, node: str) -> tuple
     record = packed(directory)
     if outcome.status != "failed":
         shutil.rmtree(directory.folder, ignore_errors=True)
+        directory.withdraw_training(job.planned.spec)
     return outcome, record
+
+
+def _own_folder() -> Path:
+    """Where the runs of this user work: nobody else may put anything there."""
+    folder = Path(os.environ.get(SCRATCH) or tempfile.gettempdir()) / f"metarepro-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise UserError(f"{folder}: belongs to somebody else; set {SCRATCH} to a folder of your own")
+    return folder
 
 
 def packed(directory: RunDirectory) -> Record:

@@ -10,9 +10,8 @@ import functools
 import posixpath
 import uuid
 from pathlib import Path
-from typing import Any
 
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 from harness.files import write_atomic
 from harness.results import RunDirectory
 from harness.spec import RunSpec
@@ -33,7 +32,7 @@ class CheckpointStore:
         except ImportError as error:
             raise UserError(f"--checkpoints {url}: its package is not installed: {error}") from None
         except Exception as error:  # every kind of file system has its own
-            raise UserError(f"--checkpoints {url}: {EXAMPLES} ({_line(error)})") from None
+            raise UserError(f"--checkpoints {url}: {EXAMPLES} ({first_line(error)})") from None
         self._root = str(root).rstrip("/")
 
     def require_usable(self) -> None:
@@ -44,7 +43,7 @@ class CheckpointStore:
             whole = self._files.cat_file(probe) == b"probe"
             self._files.rm_file(probe)
         except Exception as error:
-            raise UserError(f"--checkpoints {self._url}: the store cannot be used: {_line(error)}") from None
+            raise UserError(f"--checkpoints {self._url}: the store cannot be used: {first_line(error)}") from None
         if not whole:
             raise UserError(f"--checkpoints {self._url}: the store does not return what it was given")
 
@@ -104,7 +103,3 @@ def store_at(url: str) -> CheckpointStore:
 def absolute(url: str) -> str:
     """A folder by its full path, so that it means the same to every process; a URL as it is."""
     return url if "://" in url else str(Path(url).resolve())
-
-
-def _line(error: Any) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

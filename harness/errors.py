@@ -39,3 +39,8 @@ def located(where: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
+
+
+def first_line(error: object) -> str:
+    """What an error says first; the kind of an exception that says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -14,6 +14,7 @@ from harness.files import require_writable
 from harness.plan import Plan, duration
 from harness.progress import GridProgress
 from harness.provenance import provenance
+from harness.ray_address import require_cluster
 from harness.recorder import Recorder
 from harness.redaction import without_secrets
 from harness.spec import PlannedRun
@@ -32,6 +33,8 @@ def run_grid(plan: Plan, tracking_uri: str, execution: Execution, command: str, 
     """
     console = Console(highlight=False, soft_wrap=True)
     require_writable(plan.results)
+    if execution.address is not None:
+        require_cluster(execution.address)
     if execution.checkpoints is not None:
         store_at(execution.checkpoints).require_usable()
     for run in plan.reopen_damaged():

@@ -7,9 +7,7 @@ and its run goes on from its last checkpoint. Exceptions are not tried again: th
 
 from __future__ import annotations
 
-import logging
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -20,10 +18,11 @@ from typing import Any, NamedTuple
 from filelock import Timeout
 
 from harness.away import execute_away, sent_away, unpack
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 from harness.execution import Execution
 from harness.interruption import keeping_signals
 from harness.janitor import dismiss, engage
+from harness.ray_address import join
 from harness.results import RunDirectory
 from harness.tries import MOST, poisoned
 from harness.worker import Event, Execute, Job, Outcome, Report
@@ -77,7 +76,7 @@ class RayWorkers:
         self._api, self._execution = ray, execution
         self._janitor = engage() if execution.address is None else None
         with keeping_signals():
-            _join(ray, execution)
+            join(ray, execution)
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
@@ -116,11 +115,11 @@ class RayWorkers:
                 for reference in ready:
                     if (outcome := self._take(reference)) is not None:
                         yield outcome
-        except KeyboardInterrupt:
-            self._stop(report)
+        except (KeyboardInterrupt, UserError) as reason:
+            self._stop(report, said=isinstance(reason, KeyboardInterrupt))
             raise
         except (self._api.exceptions.RayError, ConnectionError) as error:
-            raise UserError(f"Ray is out of reach ({_line(error)}); the same command goes on") from None
+            raise UserError(f"Ray is out of reach ({first_line(error)}); the same command goes on") from None
 
     def shutdown(self) -> None:
         """End every process of it, or leave the cluster."""
@@ -155,6 +154,7 @@ class RayWorkers:
             if directory.is_finished():
                 held.close()
                 return False
+            directory.begin(job.planned.spec)
             job = sent_away(job) if not job.away else job
         reference = self._task.options(num_cpus=cpus, num_gpus=gpus).remote(job)
         self._in_flight[reference] = _Flight(job, held)
@@ -168,6 +168,8 @@ class RayWorkers:
             cpus = min(cpus, self._cpus())
         if needs.num_gpus:
             most = max((node["Resources"].get("GPU", 0.0) for node in self._api.nodes() if node["Alive"]), default=0.0)
+            if needs.num_gpus > most and needs.device == "auto":
+                return cpus, 0.0
             if needs.num_gpus > most and here:
                 raise UserError(
                     f"{job.planned.title}: its resources ask for {needs.num_gpus:g} GPUs, and this machine has {most:g}"
@@ -205,25 +207,30 @@ class RayWorkers:
             try:
                 outcome, record = self._api.get(reference)
             except errors.RayTaskError as error:
-                return Outcome(run_id, "failed", _line(error.cause or error))
+                if isinstance(error.cause, UserError):
+                    raise error.cause from None
+                return self._failed(job, first_line(error.cause or error), str(error))
             except errors.TaskCancelledError:
                 return Outcome(run_id, "interrupted")
             except errors.RayError as error:
                 self._deaths[run_id] = self._deaths.get(run_id, 0) + 1
                 if self._deaths[run_id] >= MOST:
-                    reason = f"{poisoned(MOST)} ({type(error).__name__})"
-                    _folder(job).fail(reason, str(error))
                     _folder(job).tries.unlink(missing_ok=True)
-                    return Outcome(run_id, "failed", reason)
+                    return self._failed(job, f"{poisoned(MOST)} ({type(error).__name__})", str(error))
             else:
                 unpack(record, _folder(job))
                 return outcome
         return None if self._submit(job) else Outcome(run_id, "taken")
 
-    def _stop(self, report: Report) -> None:
-        """Ask every worker to save and stop; what comes home meanwhile is kept."""
+    def _failed(self, job: Job, reason: str, trace: str) -> Outcome:
+        _folder(job).fail(reason, trace)
+        return Outcome(job.planned.spec.run_id, "failed", reason)
+
+    def _stop(self, report: Report, said: bool) -> None:
+        """Ask every worker to save and stop; what comes home meanwhile is kept. ``said``: to a user who waits."""
         going = list(self._in_flight)
-        print("\nthe workers finish their step and save; once more to stop at once", file=sys.stderr, flush=True)
+        if said:
+            print("\nthe workers finish their step and save; once more to stop at once", file=sys.stderr, flush=True)
         for reference in going:
             self._api.cancel(reference, force=False, recursive=False)
         give_up = time.monotonic() + STOP_S
@@ -244,44 +251,3 @@ class RayWorkers:
 
 def _folder(job: Job) -> RunDirectory:
     return RunDirectory.of(Path(job.results), job.planned.spec.run_id)
-
-
-def _join(ray: Any, execution: Execution) -> None:
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if execution.address is None:
-        ray.init(
-            address="local",  # and not whatever else runs on this machine
-            num_cpus=execution.workers,
-            include_dashboard=False,
-            object_store_memory=100_000_000,
-            **quiet,
-        )
-        return
-    try:
-        require_cluster(execution.address)
-        ray.init(address=execution.address, namespace="metarepro", **quiet)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        raise UserError(
-            f"--address {execution.address}: no Ray cluster can be joined there ({_line(error)}); "
-            "`ray start --head` begins one"
-        ) from None
-
-
-def require_cluster(address: str) -> None:
-    """Refuse an address that does not answer, at once; Ray's own attempts take minutes.
-
-    Raises OSError or ValueError.
-    """
-    if address in ("auto", "local") or "://" in address:
-        if address == "auto":
-            return
-        raise ValueError("expected auto or HOST:PORT; for ray:// run the command on a machine of the cluster")
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise ValueError("expected auto or HOST:PORT")
-    with socket.create_connection((host, int(port)), timeout=5):
-        pass
-
-
-def _line(error: Any) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

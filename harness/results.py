@@ -78,6 +78,10 @@ class RunDirectory:
         announced.parent.mkdir(parents=True, exist_ok=True)
         announced.touch()
 
+    def withdraw_training(self, spec: RunSpec) -> None:
+        """Say no more that it is here."""
+        (self._trainings(spec) / self.folder.name).unlink(missing_ok=True)
+
     def twin(self, spec: RunSpec) -> RunDirectory | None:
         """Another run with the same training, whole and still there; None if there is none."""
         for path in sorted(self._trainings(spec).glob("*")):

@@ -139,7 +139,8 @@ class Resources(Settings):
     cpus: Annotated[float, Field(gt=0, le=1024)] | None = None
     """CPUs that the scheduler sets aside; None for as many as the budget has threads."""
     gpus: Annotated[float, Field(ge=0, le=64)] | None = None
-    """GPUs, or a fraction of one that several runs share; None for one where ``device`` is ``cuda``, else none."""
+    """GPUs, or a fraction of one that several runs share; None for one where ``device`` is ``cuda``, else none. On the
+    CPU none is asked for."""
 
     @field_validator("cpus", "gpus")
     @classmethod
@@ -150,7 +151,9 @@ class Resources(Settings):
 
     @property
     def num_gpus(self) -> float:
-        """GPUs to ask for."""
+        """GPUs to ask for, and for ``auto`` to ask for where there are any."""
+        if self.device == "cpu":
+            return 0.0
         return self.gpus if self.gpus is not None else float(self.device == "cuda")
 
 

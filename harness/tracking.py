@@ -18,7 +18,7 @@ from urllib.parse import urlparse
 
 from filelock import FileLock, Timeout
 
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 from harness.redaction import SPECIAL
 from harness.results import RunDirectory
 from harness.run_labels import name_of
@@ -101,7 +101,7 @@ class Store:
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"{self.uri}: the MLflow store cannot be used: {_first_line(error)}") from error
+            raise UserError(f"{self.uri}: the MLflow store cannot be used: {first_line(error)}") from error
 
     def require_own_artifacts(self, study: str) -> None:
         """Refuse the store of a results folder that was copied: its records would be read from where it came from."""
@@ -186,7 +186,7 @@ class Invocation:
         try:
             return str(self._store.client.create_run(self.experiment, tags=self._tags).info.run_id)
         except Exception as error:
-            raise UserError(f"{self._store.uri}: the MLflow store cannot be used: {_first_line(error)}") from error
+            raise UserError(f"{self._store.uri}: the MLflow store cannot be used: {first_line(error)}") from error
 
     def __enter__(self) -> Invocation:
         return self
@@ -225,7 +225,3 @@ class Invocation:
         for name, value in names.items():
             if tags.get(name) != value:
                 self._store.client.set_tag(recorded, name, value)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-from harness import cli
+from harness import cli, ray_address
 from harness.away import execute_away, sent_away
 from harness.composition import SUITES_FOLDER
+from harness.errors import UserError
 from harness.results import RunDirectory
 from tests.harness_fixtures import (
     PROGRAM,
@@ -125,8 +127,14 @@ def test_a_tuning_on_the_cluster_finds_what_it_finds_inline(
     pd.testing.assert_frame_equal(*(trials.drop(columns="cpu_s") for trials in found), check_exact=True)
 
 
-def test_an_address_without_a_cluster_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_without_a_cluster_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = write_study(tmp_path, tiny())
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(ray_address, "PROBE_S", 5.0)
+        with pytest.raises(UserError, match="what listens there does not answer as Ray does"):
+            ray_address.require_cluster(f"127.0.0.1:{silent.getsockname()[1]}")
     for address in ("127.0.0.1:9", "nonsense", "ray://127.0.0.1:10001", "host:port"):
         options = ["run", str(study), "--results", str(new_results(tmp_path / "results")), "--address", address]
         assert cli.main(options) == 2
@@ -138,10 +146,22 @@ def test_an_address_without_a_cluster_is_one_line(tmp_path: Path, capsys: pytest
 def test_other_code_on_a_node_is_refused(tmp_path: Path) -> None:
     run = planned(tmp_path)
     sent = sent_away(job(run, new_results(tmp_path / "results"))).model_copy(update={"source": "0" * 64})
-    outcome, record = execute_away(sent, cli.execute, lambda event: None, node="a")
-    assert outcome.status == "failed"
-    assert "install the same version on every machine" in outcome.reason
-    assert record == {}
+    with pytest.raises(UserError, match=r"the code in .* is not the driver's"):
+        execute_away(sent, cli.execute, lambda event: None, node="a")
+
+
+def test_a_token_that_is_missing_is_said(cluster: RayCluster, tmp_path: Path) -> None:
+    study = write_study(tmp_path, tiny())
+    command = [sys.executable, "-c", PROGRAM, "run", str(study), "--results", str(tmp_path / "results")]
+    stranger = cluster.environment | {"RAY_AUTH_TOKEN": "0" * 32}
+    done = subprocess.run(
+        [*command, "--address", cluster.address],
+        cwd=PROJECT, capture_output=True, text=True, timeout=90, check=False, env=stranger,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "its token is missing or another one; set RAY_AUTH_MODE=token" in done.stderr
+    assert not (tmp_path / "results" / "mlflow.db").exists()
 
 
 def test_the_environment_of_a_driver_does_not_travel_with_a_job(tmp_path: Path) -> None:

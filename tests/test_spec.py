@@ -18,9 +18,10 @@ from pydantic import ValidationError
 
 from harness import composition
 from harness.api import Declaration, Registries
-from harness.spec import RunSpec
+from harness.errors import UserError
+from harness.spec import Resources, RunSpec
 from harness.study import read_study
-from tests.harness_fixtures import PROJECT, TINY, planned, tiny, write_study
+from tests.harness_fixtures import PROJECT, TINY, load, planned, tiny, write_study
 
 
 def _spec(
@@ -159,3 +160,48 @@ def test_a_spec_is_frozen_and_strict() -> None:
     for change in ({"seed": -1}, {"seed": 2**31}, {"seed": True}, {"seed": 1.0}, {"sed": 1}):
         with pytest.raises(ValidationError):
             RunSpec.model_validate(DATA | change)
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus"),
+    [
+        ({}, 0.0),
+        ({"gpus": 0.5}, 0.0),
+        ({"device": "auto"}, 0.0),
+        ({"device": "auto", "gpus": 0.25}, 0.25),
+        ({"device": "cuda"}, 1.0),
+        ({"device": "cuda", "gpus": 0.5}, 0.5),
+    ],
+)
+def test_gpus_are_asked_for_where_the_device_wants_one(asked: dict[str, Any], gpus: float) -> None:
+    assert Resources(**asked).num_gpus == gpus
+
+
+def test_what_a_run_needs_is_the_studys_or_the_methods_and_no_part_of_what_it_is(tmp_path: Path) -> None:
+    plain = {run.method: run for run in load(write_study(tmp_path, tiny())).plan()}
+    data = tiny() | {"resources": {"device": "auto", "cpus": 2}}
+    data["methods"]["maml"]["resources"] = {"gpus": 0.25, "cpus": 0.5}
+    runs = {run.method: run for run in load(write_study(tmp_path, data)).plan()}
+    assert runs["maml"].resources == Resources(device="auto", cpus=0.5, gpus=0.25)
+    assert runs["random"].resources == Resources(device="auto", cpus=2.0)
+    assert {name: run.spec.run_id for name, run in runs.items()} == {n: run.spec.run_id for n, run in plain.items()}
+
+
+@pytest.mark.parametrize(
+    ("resources", "reason"),
+    [
+        ({"gpus": 1.5}, "above 1 only whole numbers can be set aside, found '1.5'"),
+        ({"cpus": 0}, "greater than 0"),
+        ({"device": "tpu"}, "'auto', 'cpu' or 'cuda'"),
+        ({"gpu": 1}, "unknown key 'gpu'; did you mean 'gpus'?"),
+    ],
+)
+def test_a_need_that_nobody_can_meet_is_refused_where_it_stands(
+    resources: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    data = tiny()
+    data["methods"]["maml"]["resources"] = resources
+    with pytest.raises(UserError) as caught:
+        load(write_study(tmp_path, data))
+    assert re.match(rf"{re.escape(str(tmp_path / 'tiny.yaml'))}:\d+: ", str(caught.value))
+    assert reason in str(caught.value)

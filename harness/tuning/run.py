@@ -15,6 +15,7 @@ from harness.execution import Execution
 from harness.files import require_writable, write_atomic
 from harness.plan import duration
 from harness.provenance import provenance
+from harness.ray_address import require_cluster
 from harness.recorder import Recorder
 from harness.redaction import without_secrets
 from harness.results import RunDirectory
@@ -117,6 +118,8 @@ def run_tuning(
 
     console = Console(highlight=False, soft_wrap=True)
     require_writable(results)
+    if execution.address is not None:
+        require_cluster(execution.address)
     if execution.checkpoints is not None:
         store_at(execution.checkpoints).require_usable()
     folder = results / "tuning" / tuning.stem

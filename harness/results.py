@@ -107,6 +107,7 @@ class RunDirectory:
 
     def finish(self, status: str) -> None:
         """Write the marker, last, with a checksum of every file of evidence."""
+        self.tries.unlink(missing_ok=True)
         checksums = {path.name: sha256(path.read_bytes()) for path in self.evidence()}
         write_json(self.done, {"status": status, "sha256": checksums})
 

@@ -56,15 +56,23 @@ class RunLogger:
 
     def _resume(self, known: Any) -> None:
         self._run = str(known.info.run_id)
-        self._last_step = max(self._logged(), default=-1)
+        self._last_step = max(self._logged("post_update_return"), default=-1)
         self._client.update_run(self._run, status="RUNNING")
         self._client.set_tag(self._run, "status", "running")
         if "reason" in known.data.tags:
             self._client.delete_tag(self._run, "reason")
         self._params = self._settings()  # again: the store may have died meanwhile, and equal params do not clash
 
-    def _logged(self) -> list[int]:
-        return [point.step for point in self._client.get_metric_history(self._run, "post_update_return")]
+    def _logged(self, metric: str) -> list[int]:
+        return [point.step for point in self._client.get_metric_history(self._run, metric)]
+
+    def _has_every_point(self, directory: RunDirectory) -> bool:
+        """Whether the store has all curves of a finished run, each point once: it takes a batch in parts."""
+        import pyarrow.parquet
+
+        curves = pyarrow.parquet.read_table(directory.curves)
+        iterations = curves.column("iteration").to_pylist()
+        return all(sorted(self._logged(name)) == iterations for name in curves.column_names if name != "iteration")
 
     def _settings(self) -> list[Any]:
         from mlflow.entities import Param
@@ -112,8 +120,8 @@ class RunLogger:
         manifest = directory.read_manifest()
         told = {"status": manifest["status"]} | ({"reason": manifest["reason"]} if manifest["reason"] else {})
         self.flush(told)
-        if self._resumed and len(steps := self._logged()) != len(set(steps)):
-            # Whoever logged before died while the store was still at work on what it had sent: begin the record anew.
+        if self._resumed and not self._has_every_point(directory):
+            # Whoever logged before, or the store, died while it was at work on a batch: begin the record anew.
             self._client.delete_run(self._run)
             self._create()
             self.log_curves(directory)

@@ -321,6 +321,21 @@ def test_points_that_a_dead_worker_sent_late_are_not_kept_twice(tmp_path: Path, 
     assert sorted(steps) == list(range(run.spec.budget.meta_iterations))
 
 
+def test_a_batch_of_which_a_dying_store_kept_a_part_is_completed(tmp_path: Path) -> None:
+    from mlflow.entities import Metric
+
+    run, results = planned(tmp_path), new_results(tmp_path / "results")
+    store = Store(default_uri(results), results)
+    first = job(run, results)
+    logger = harness.run_logger.RunLogger(store.client, first.experiment, "none", run, first.provenance)
+    store.client.log_batch(logger._run, metrics=[Metric("post_update_return", -1.0, 1, 0)])  # and no other metric of it
+    assert work(first, _registries(), lambda event: None).recorded
+    (found,) = store.client.search_runs([first.experiment], "tags.kind = 'run'")
+    for name in found.data.metrics:
+        steps = [point.step for point in store.client.get_metric_history(found.info.run_id, name)]
+        assert sorted(steps) == list(range(run.spec.budget.meta_iterations))
+
+
 def test_a_store_of_checkpoints_that_is_away_costs_a_warning_only(tmp_path: Path) -> None:
     run, results = planned(tmp_path), new_results(tmp_path / "results")
     broken = tmp_path / "file"

@@ -30,7 +30,7 @@ from harness.files import write_json
 from harness.provenance import provenance
 from harness.results import RunDirectory
 from harness.spec import PlannedRun
-from harness.tracking import Invocation, Store
+from harness.tracking import Invocation, Store, default_uri
 from harness.worker import Event, Job, Outcome, Report, work
 from tests.local_services import RayCluster, mlflow_server, postgres, ray_cluster
 
@@ -172,6 +172,10 @@ def measure(study: str, folder: Path, count: int) -> dict[str, Any]:
     say("driver ...")
     with ray_cluster(folder / "cluster") as cluster:
         found["driver, runs per s"] = driver_rate(cluster, runs, template.folder, folder / "driven")
+    say("SQLite ...")
+    own = folder / "own"
+    own.mkdir()
+    found["SQLite of the driver, records per s"] = store_rate(default_uri(own), runs[:60], template.folder, own, 1)
     say("MLflow over PostgreSQL ...")
     with postgres(folder / "postgres") as database, mlflow_server(database, folder / "mlflow", workers=2) as server:
         for clients in (1, 4):
@@ -199,15 +203,14 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="plan-") as folder:
         found = measure(options.study, Path(folder), options.runs)
-    travels = 1e3 * (found["record, kB"] + 4 * found["checkpoint, kB"])
-    parts = [
-        Part("MLflow", 1.0 / max(rate for name, rate in found.items() if name.startswith("MLflow"))),
-        Part("driver", 1.0 / found["driver, runs per s"]),
-        Part("network", travels / NETWORK_BYTES_S),
-    ]
+    lengths = (10.0, round(found["run, s"]), 600.0)
+    network = Part("network", 1e3 * (found["record, kB"] + 4 * found["checkpoint, kB"]) / NETWORK_BYTES_S)
+    driver_s = 1.0 / found["driver, runs per s"]
+    server = Part("MLflow", 1.0 / max(rate for name, rate in found.items() if name.startswith("MLflow")))
     print("\n".join(f"| {name} | {value:.2f} |" for name, value in found.items()))
-    shown = table((10.0, round(found["run, s"]), 600.0), parts)
-    print(f"\n{shown}")
+    print(f"\nrecords go to the server:\n\n{table(lengths, [server, Part('driver', driver_s), network])}")
+    alone = Part("driver, with its SQLite", driver_s + 1.0 / found["SQLite of the driver, records per s"])
+    print(f"\nthe driver records on its own disk:\n\n{table(lengths, [alone, network])}")
     if options.to is not None:
         write_json(options.to, json.loads(json.dumps({"provenance": provenance("cluster_plan"), "measured": found})))
     return 0

@@ -18,7 +18,7 @@ LOCK = Path(__file__).resolve().parent.parent / "requirements.lock"
 LIMIT_S = 120.0
 SOCKET_S = "10"
 UNREACHABLE = re.compile(
-    r"^(?:requests\.exceptions\.(?:ConnectionError|ConnectTimeout|ReadTimeout|ProxyError):.*"
+    r"^(?:requests\.exceptions\.(?:ConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError):.*"
     r"|requests\.exceptions\.HTTPError: (?:403|407|429|5\d\d) .*"
     r"|.*Could not connect to \S+ vulnerability feed.*|.*PyPI is not redirecting properly.*)$",
     re.MULTILINE,

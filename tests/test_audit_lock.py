@@ -47,6 +47,7 @@ def test_a_service_that_knows_no_package_at_all_is_not_a_clean_bill():
     [
         "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='x', port=443): Max retries exceeded",
         "requests.exceptions.ProxyError: HTTPSConnectionPool(host='x', port=443): Max retries exceeded",
+        "requests.exceptions.SSLError: HTTPSConnectionPool(host='x', port=443): certificate verify failed",
         "requests.exceptions.ReadTimeout: HTTPSConnectionPool(host='x', port=443): Read timed out.",
         "requests.exceptions.HTTPError: 503 Server Error: Service Unavailable for url: x",
         "requests.exceptions.HTTPError: 403 Client Error: Forbidden for url: x\n\nAnd then ...\npip_audit",

@@ -39,7 +39,7 @@ def run_everything(options: argparse.Namespace, plan_of: PlanOf, run_study: Hand
             refused.append(_refused(name, error))
     ordered = cheapest_first(items)
     where = execution_of(options)
-    on = f"{where.workers} worker{'s' * (where.workers > 1)}" if where.workers else f"the cluster at {where.address}"
+    on = where.described(where.workers)
     print(f"everything at scale {options.scale} on {on}, cheapest first:\n{table(ordered)}")
     if left_out := sorted({*_files()} - {*found}):
         print(f"without a scale {options.scale!r}, left out: {', '.join(left_out)}")

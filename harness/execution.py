@@ -22,6 +22,10 @@ class Execution(NamedTuple):
         """Runs at once out of so many; None where the cluster decides."""
         return None if self.workers is None else max(1, min(self.workers, runs))
 
+    def described(self, workers: int | None) -> str:
+        """``2 workers``, or the cluster that decides how many."""
+        return f"{workers} worker{'s' * (workers > 1)}" if workers else f"the cluster at {self.address}"
+
     @property
     def inline(self) -> bool:
         """Whether the runs are executed in this very process."""

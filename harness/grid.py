@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 
-from harness.checkpoint_store import store_at
 from harness.engine import Pool
 from harness.execution import Execution
 from harness.files import require_writable
 from harness.plan import Plan, duration
 from harness.progress import GridProgress
 from harness.provenance import provenance
-from harness.ray_address import require_cluster
+from harness.ray_address import require_ready
 from harness.recorder import Recorder
 from harness.redaction import without_secrets
 from harness.spec import PlannedRun
@@ -33,10 +32,7 @@ def run_grid(plan: Plan, tracking_uri: str, execution: Execution, command: str, 
     """
     console = Console(highlight=False, soft_wrap=True)
     require_writable(plan.results)
-    if execution.address is not None:
-        require_cluster(execution.address)
-    if execution.checkpoints is not None:
-        store_at(execution.checkpoints).require_usable()
+    require_ready(execution)
     for run in plan.reopen_damaged():
         console.print(f"warning: {run.title}: its files were changed after it finished; it runs again")
     todo = plan.open_runs()
@@ -77,8 +73,7 @@ def _run_open(
     workers = execution.side_by_side(len(todo))
     expected = plan.expected_s(workers) if workers else None
     time_left = f"about {duration(expected)}" if expected is not None else "not known yet"
-    on = f"{workers} worker{'s' * (workers > 1)}" if workers else f"the cluster at {execution.address}"
-    console.print(f"running {len(todo)} on {on}; expected time: {time_left}")
+    console.print(f"running {len(todo)} on {execution.described(workers)}; expected time: {time_left}")
     if execution.address is None:
         execution = execution._replace(workers=workers)
     surroundings, results = provenance(command), str(plan.results.resolve())

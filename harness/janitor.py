@@ -43,14 +43,21 @@ def engage() -> subprocess.Popen[bytes] | None:
     return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, env=environment)
 
 
+def _read(pid: int) -> tuple[Process, int]:
+    """A process and who started it. Raises OSError or ValueError where there is none, or only what is left of one."""
+    state, parent, *more = (PROCESSES / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    if state == "Z":
+        raise ProcessLookupError(pid)
+    return Process(pid, int(more[17])), int(parent)
+
+
 def descendants(of: set[int]) -> set[Process]:
     """Who was started by some processes, or by whom they started, and is still there."""
     children: dict[int, list[Process]] = {}
     for name in filter(str.isdecimal, os.listdir(PROCESSES)):
-        with contextlib.suppress(OSError, IndexError, ValueError):  # gone meanwhile
-            fields = (PROCESSES / name / "stat").read_text().rpartition(")")[2].split()
-            if fields[0] != "Z":
-                children.setdefault(int(fields[1]), []).append(Process(int(name), int(fields[19])))
+        with contextlib.suppress(OSError, ValueError):  # gone meanwhile
+            process, parent = _read(int(name))
+            children.setdefault(parent, []).append(process)
     found, parents = set[Process](), list(of)
     while parents:
         mine = children.pop(parents.pop(), [])
@@ -63,9 +70,8 @@ def alive(known: set[Process]) -> set[Process]:
     """Those that are still there, and who descends from them."""
     there = set[Process]()
     for process in known:
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            fields = (PROCESSES / str(process.pid) / "stat").read_text().rpartition(")")[2].split()
-            if fields[0] != "Z" and int(fields[19]) == process.started:
+        with contextlib.suppress(OSError, ValueError):
+            if _read(process.pid)[0] == process:
                 there.add(process)
     return there | descendants({process.pid for process in there})
 

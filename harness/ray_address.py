@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
+from harness.checkpoint_store import store_at
 from harness.errors import UserError, first_line
 from harness.execution import Execution
 
@@ -32,6 +33,14 @@ def join(ray: Any, execution: Execution) -> None:
         ray.init(address=execution.address, namespace="metarepro", **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise _no_cluster(execution.address, first_line(error)) from None
+
+
+def require_ready(execution: Execution) -> None:
+    """Refuse, before anything runs, a cluster or a store of checkpoints that is not there. Errors: UserError."""
+    if execution.address is not None:
+        require_cluster(execution.address)
+    if execution.checkpoints is not None:
+        store_at(execution.checkpoints).require_usable()
 
 
 def require_cluster(address: str) -> None:

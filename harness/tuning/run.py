@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from harness.checkpoint_store import store_at
 from harness.engine import Pool
 from harness.execution import Execution
 from harness.files import require_writable, write_atomic
 from harness.plan import duration
 from harness.provenance import provenance
-from harness.ray_address import require_cluster
+from harness.ray_address import require_ready
 from harness.recorder import Recorder
 from harness.redaction import without_secrets
 from harness.results import RunDirectory
@@ -118,10 +117,7 @@ def run_tuning(
 
     console = Console(highlight=False, soft_wrap=True)
     require_writable(results)
-    if execution.address is not None:
-        require_cluster(execution.address)
-    if execution.checkpoints is not None:
-        store_at(execution.checkpoints).require_usable()
+    require_ready(execution)
     folder = results / "tuning" / tuning.stem
     store, names = Store(tracking_uri, results), tuning.file.stages
     total = sum(entry.trials for entry in names.values())
@@ -130,8 +126,7 @@ def run_tuning(
     expected = ""
     if minutes is not None and workers is not None:
         expected = f"; about {duration(60.0 * minutes / workers)} if nothing is done yet"
-    on = f"{workers} worker{'s' * (workers > 1)}" if workers else f"the cluster at {execution.address}"
-    size = f"{len(names)} stages, {total} trials, {on}"
+    size = f"{len(names)} stages, {total} trials, {execution.described(workers)}"
     console.print(f"{tuning.file.tuning} ({tuning.scale}): {size}{expected}")
     found: dict[str, Values] = {}
     called: dict[str, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.errors import UserError, located
@@ -56,9 +57,13 @@ def study_files(suites: Path) -> dict[str, Path]:
 
 def find_study(name: str, suites: Path) -> Path:
     """A study by name or by file."""
-    known = study_files(suites)
+    return find_file("study", name, study_files(suites))
+
+
+def find_file(kind: str, name: str, known: Mapping[str, Path]) -> Path:
+    """One of the project's files by name, or any by its path. Errors: neither."""
     if name in known:
         return known[name]
     if name.endswith((".yaml", ".yml")):
         return Path(name)
-    raise UserError(f"unknown study {name!r}{nearest(name, known)}; or give the path of a .yaml file")
+    raise UserError(f"unknown {kind} {name!r}{nearest(name, known)}; or give the path of a .yaml file")

@@ -11,7 +11,7 @@ from harness.errors import UserError, located
 from harness.spec import PlannedRun
 from harness.study import Study
 from harness.study_file import parse_seeds
-from harness.study_source import read_source
+from harness.study_source import find_file, read_source
 from harness.tuning.schema import ChoiceEntry, StageEntry, TuningFile
 from harness.validation import holds, nearest, validated
 from harness.yaml_source import Location, Source, merge, read_yaml
@@ -169,9 +169,4 @@ def tuning_files(suites: Path) -> dict[str, Path]:
 
 def find_tuning(name: str, suites: Path) -> Path:
     """A tuning by name or by file."""
-    known = tuning_files(suites)
-    if name in known:
-        return known[name]
-    if name.endswith((".yaml", ".yml")):
-        return Path(name)
-    raise UserError(f"unknown tuning {name!r}{nearest(name, known)}; or give the path of a .yaml file")
+    return find_file("tuning", name, tuning_files(suites))

@@ -246,6 +246,7 @@ class Declaration:
     ``build`` is ``"module:function"``, imported only when a run starts, so that reading a study needs no torch; or the
     function itself, in a file that is not a module anybody could import.
     ``provides``: what a suite has that not every suite has. ``requires``: what an algorithm needs of a suite.
+    ``packages``: Python packages that must be there for it to run, beyond those of every installation.
     ``origin``: None for this project's own; else set by :mod:`harness.extensions`, never by who declares.
     """
 
@@ -255,6 +256,7 @@ class Declaration:
     build: str | Callable[..., Any]
     provides: frozenset[str] = frozenset()
     requires: frozenset[str] = frozenset()
+    packages: tuple[str, ...] = ()
     origin: str | None = None
 
     def load(self) -> Any:

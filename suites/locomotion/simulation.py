@@ -1,0 +1,204 @@
+"""Locomotion of all tasks and episodes at once, on real MuJoCo."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from harness.api import Tasks, Trajectories, Transition
+from suites.locomotion import LocomotionSettings
+from suites.locomotion.bodies import BODIES, FORCES
+from suites.locomotion.environments import DIRECTION, PARAMETERS, POSITION, VELOCITY, Healthy
+from suites.locomotion.physics import Array, Physics
+from suites.locomotion.tasks import ScaledModels, balanced, draw, refuse, told
+
+TIME, OVER = 0, -1
+"""Places in a state's row: its time, and whether its episode is over."""
+
+
+class Locomotion:
+    """A body, and what it is paid for; everything particular is in :mod:`suites.locomotion.environments`.
+
+    An episode that ended costs no time any more: its state stays as it is. Where MuJoCo gives a simulation up (its
+    numbers leave all bounds, as bodies with random parameters can bring about), the episode ends there without a
+    reward for that step, in the state before it.
+
+    Shapes:
+        tasks: see :func:`suites.locomotion.tasks.draw`
+        state: [tasks, episodes, row], float64 on the CPU; see :class:`suites.locomotion.physics.Physics`
+    """
+
+    num_actions = None
+    observation_table = None
+
+    def __init__(self, settings: LocomotionSettings) -> None:
+        described = settings.described
+        self.settings = settings
+        self.environment = described
+        self.body = BODIES[described.body]
+        model = self.body.load()
+        tracked = () if self.body.tracked is None else ((self.body.tracked[0], 0),)
+        self.physics = Physics(model, described.frame_skip, (*tracked, *self.body.kept))
+        self.horizon = settings.horizon or described.horizon
+        self.action_bound = settings.policy_range or described.policy_range
+        self.action_dim = model.nu
+        self.control_step = model.opt.timestep * described.frame_skip
+        """Seconds of a control step."""
+        self._low, self._high = (torch.as_tensor(model.actuator_ctrlrange[:, side].copy()) for side in (0, 1))
+        self._models = ScaledModels(model)
+        self._skipped = 0 if described.sees_position else self.body.coordinates
+        probe = torch.zeros(1, 1, self.physics.width, dtype=torch.float64)
+        seen = self.observe(probe).shape[-1]
+        self.observation_dim = seen + (self._told(self.sample_tasks(1, Generator())).shape[-1] if settings.observe_task else 0)
+
+    def sample_tasks(self, count: int, rng: Generator) -> Tasks:
+        """Draw tasks; see :func:`suites.locomotion.tasks.draw`."""
+        return draw(self.environment.goals, count, rng, self.physics.model, self.settings.log_scale_limit)
+
+    def meta_test_tasks(self, count: int, rng: Generator) -> Tasks:
+        """The same, but that of two directions each is there as often as the other.
+
+        Differs from the papers, which draw them.
+        """
+        known = balanced(self.environment.goals, count)
+        return self.sample_tasks(count, rng) if known is None else known
+
+    def reset(self, tasks: Tasks, episodes: int, rng: Generator) -> tuple[Tensor, Tensor]:
+        """Start near the model's own pose, as gymnasium does. Errors: ValueError for a task that makes no sense."""
+        refuse(self.environment.goals, tasks)
+        count, model, noise = len(next(iter(tasks.values()))), self.physics.model, self.body.noise
+        places = (2.0 * torch.rand(count, episodes, model.nq, generator=rng, dtype=torch.float64) - 1.0) * noise
+        if self.body.normal_velocities:
+            speeds = noise * torch.randn(count, episodes, model.nv, generator=rng, dtype=torch.float64)
+        else:
+            speeds = (2.0 * torch.rand(count, episodes, model.nv, generator=rng, dtype=torch.float64) - 1.0) * noise
+        positions, velocities = (part.cpu().numpy().reshape(count * episodes, -1) for part in (places, speeds))
+        rows = self.physics.start(
+            self._addresses(tasks, count, episodes), positions + model.qpos0, velocities, torch.get_num_threads()
+        )
+        state = torch.as_tensor(rows).view(count, episodes, -1)
+        return state, self._observation(tasks, state)
+
+    def step(self, tasks: Tasks, state: Tensor, action: Tensor, rng: Generator) -> Transition:
+        """``frame_skip`` steps of MuJoCo under the same controls."""
+        count, episodes = action.shape[:2]
+        controls = self.controls(action)
+        rows = self.physics.advance(
+            self._addresses(tasks, count, episodes),
+            _flat(state),
+            _flat(controls),
+            torch.get_num_threads(),
+        )
+        after = torch.as_tensor(rows).view(count, episodes, -1)
+        # MuJoCo starts a simulation that it gives up anew, from time zero.
+        due = state[..., TIME] + self.control_step - 0.5 * self.physics.model.opt.timestep
+        lost = (state[..., OVER] == 0) & ((after[..., TIME] < due) | ~after.isfinite().all(-1))
+        after = torch.where(lost.unsqueeze(-1), state, after)
+        reward = self.reward(tasks, state, controls, after).masked_fill(lost, 0.0)
+        terminated = lost | ~self._healthy(after) | (state[..., OVER] != 0)
+        after[..., OVER] = terminated.to(after.dtype)
+        return Transition(after, self._observation(tasks, after), reward.float(), terminated)
+
+    def controls(self, action: Tensor) -> Tensor:
+        """Controls of actions: low + (high - low) (action / range + 1) / 2, clipped to [low, high]; float64."""
+        share = (action.double() / self.action_bound + 1.0) / 2.0
+        return torch.lerp(self._low, self._high, share.clamp_(0.0, 1.0))
+
+    def observe(self, state: Tensor) -> Tensor:
+        """What gymnasium's environment of the body observes, [tasks, episodes, features], float64."""
+        body, slices = self.body, self.physics.slices
+        parts = [
+            state[..., slices["qpos"]][..., self._skipped :],
+            state[..., slices["qvel"]].clamp(-body.clip_velocities, body.clip_velocities),
+        ]
+        parts += [state[..., slices[name]].clamp(-body.clip_kept, body.clip_kept) for name, _ in body.kept]
+        return torch.cat(parts, dim=-1)
+
+    def reward(self, tasks: Tasks, before: Tensor, controls: Tensor, after: Tensor) -> Tensor:
+        """See :class:`suites.locomotion.environments.Reward`; states and controls of a step, [tasks, episodes], float64."""
+        rule, kind, slices = self.environment.reward, self.environment.goals.kind, self.physics.slices
+        position = self._position(after)
+        velocity = (position - self._position(before)) / self.control_step
+        if kind == POSITION:
+            paid = rule.offset - torch.linalg.vector_norm(position - _of(tasks["goal"]), ord=rule.norm, dim=-1)
+        elif kind == VELOCITY:
+            paid = rule.offset - (velocity[..., 0] - _of(tasks["velocity"])).abs()
+        elif kind == PARAMETERS:
+            paid = rule.progress * velocity[..., 0]
+        elif kind == DIRECTION:
+            paid = rule.progress * velocity[..., 0] * _of(tasks["direction"])
+        else:
+            paid = rule.progress * (velocity * _of(tasks["direction"])).sum(-1)
+        paid = paid + rule.alive - rule.control_cost * controls.square().sum(-1)
+        if rule.contact_cost:
+            forces = after[..., slices[FORCES]].clamp(-self.body.clip_kept, self.body.clip_kept)
+            paid = paid - (rule.contact_cost * forces.square().sum(-1)).clamp(max=rule.contact_most)
+        return paid
+
+    def references(self, tasks: Tasks, episodes: int) -> dict[str, Tensor]:
+        """Nobody knows the best gait."""
+        return {}
+
+    def measures(self, tasks: Tasks, trajectories: Trajectories) -> dict[str, Tensor]:
+        """``episode_length``: mean number of steps until the end, [tasks]."""
+        return {"episode_length": trajectories.lengths().double().mean(1)}
+
+    def paths(self, trajectories: Trajectories) -> Tensor | None:
+        """Where the torso was, where the policy sees it."""
+        if not self.environment.sees_position:
+            return None
+        return torch.cat([trajectories.observations, trajectories.final_observation.unsqueeze(2)], dim=2)[..., :2]
+
+    def models(self, tasks: Tasks) -> list[object]:
+        """The compiled model of every task, for drawing."""
+        count = len(next(iter(tasks.values())))
+        if self.environment.goals.kind == PARAMETERS:
+            return list(self._models.of(tasks))
+        return [self.physics.model] * count
+
+    def _addresses(self, tasks: Tasks, count: int, episodes: int) -> np.ndarray[tuple[int], np.dtype[np.uintp]]:
+        if self.environment.goals.kind == PARAMETERS:
+            return np.repeat(self._models.addresses(tasks), episodes)
+        return np.full(count * episodes, self.physics.model._address, dtype=np.uintp)
+
+    def _position(self, state: Tensor) -> Tensor:
+        """Of the torso or the centre of mass, [..., 1 or 2]."""
+        if self.body.tracked is None:
+            return state[..., self.physics.slices["qpos"]][..., :1]
+        name, row = self.body.tracked
+        return state[..., self.physics.slices[name]][..., 3 * row : 3 * row + 2]
+
+    def _healthy(self, state: Tensor) -> Tensor:
+        limits: Healthy | None = self.environment.healthy
+        if limits is None:
+            return torch.ones(state.shape[:-1], dtype=torch.bool)
+        position = state[..., self.physics.slices["qpos"]]
+        height = position[..., self.body.coordinates]
+        low, high = limits.height
+        upright = (height >= low) & (height <= high) if limits.closed else (height > low) & (height < high)
+        if math.isinf(limits.angle):
+            return upright
+        return upright & (position[..., self.body.coordinates + 1].abs() < limits.angle)
+
+    def _told(self, tasks: Tasks) -> Tensor:
+        return told(self.environment.goals, tasks)
+
+    def _observation(self, tasks: Tasks, state: Tensor) -> Tensor:
+        seen = self.observe(state).float()
+        if not self.settings.observe_task:
+            return seen
+        goal = self._told(tasks).unsqueeze(1)
+        return torch.cat([seen, goal.expand(*seen.shape[:2], -1)], dim=-1)
+
+
+def _of(goal: Tensor) -> Tensor:
+    """A task's goal beside its episodes, float64."""
+    return goal.double().unsqueeze(1)
+
+
+def _flat(tensor: Tensor) -> Array:
+    flat: Array = np.ascontiguousarray(tensor.cpu().numpy().reshape(-1, tensor.shape[-1]))
+    return flat

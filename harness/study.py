@@ -15,7 +15,7 @@ from harness.spec import Budget, Component, Evaluation, PlannedRun, Protocol, Re
 from harness.study_file import MOST_RUNS, ProtocolEntry, StudyFile, parse_seeds
 from harness.study_source import read_source
 from harness.validation import holds, nearest, validated
-from harness.yaml_source import Location, Source, merge
+from harness.yaml_source import Location, Source, compose, merge
 
 
 class Layer(NamedTuple):
@@ -45,7 +45,8 @@ class Study:
             """Where a value came from: the scale's patch, if it has the key, or the body of the file."""
             return ("scales", scale, *path) if path and holds(patch, path) else path
 
-        data = merge(source.data, _of_what_is_there(patch, source.data))
+        patch = _of_what_is_there(patch, source.data)
+        data = _with_grid_patches(merge(source.data, patch), source.data, patch)
         if scale != "paper":  # what was found, and how long it took, holds at the size at which it was measured
             data = {key: value for key, value in data.items() if key in patch or key not in ("findings", "minutes")}
         self.file: StudyFile = validated(StudyFile, data, source, locate)
@@ -120,6 +121,15 @@ def _of_what_is_there(patch: dict[str, Any], data: dict[str, Any]) -> dict[str, 
         }
 
     return {section: kept(section, changes) for section, changes in patch.items()}
+
+
+def _with_grid_patches(merged: dict[str, Any], data: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """The merged data, whose settings that the scale patches drop what the scale drops, also where only the study has it."""
+    ours, theirs, grid = data.get("grid"), patch.get("grid"), merged.get("grid")
+    if not (isinstance(ours, dict) and isinstance(theirs, dict) and isinstance(grid, dict)):
+        return merged
+    both = {name: compose(ours[name], theirs[name]) for name in grid if name in ours and name in theirs}
+    return merged | {"grid": grid | both}
 
 
 class _Cell:

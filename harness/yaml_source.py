@@ -142,3 +142,15 @@ def merge(under: Any, over: Any) -> Any:
         return over
     merged = under | {key: merge(under[key], value) if key in under else value for key, value in over.items()}
     return {key: value for key, value in merged.items() if not (value is None and key in over)}
+
+
+def compose(under: Any, over: Any) -> Any:
+    """The patch that does what ``under`` and then ``over`` do: as :func:`merge`, but a null that finds no key stays one.
+
+    What it is to drop then lies in what the patch is for.
+    """
+    if not (isinstance(under, dict) and isinstance(over, dict)):
+        return over
+    kept = {key: compose(value, over[key]) if key in over else value for key, value in under.items()}
+    kept = {key: value for key, value in kept.items() if not (value is None and key in over)}
+    return kept | {key: value for key, value in over.items() if key not in under}

@@ -20,6 +20,7 @@ torch, so that a study can be read and its state shown without it.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -129,8 +130,8 @@ class Suite(Protocol):
     def references(self, tasks: Tasks, episodes: int) -> dict[str, Tensor]:
         """What is known exactly about each task: mean undiscounted return per episode, {name: [tasks]} in float64.
 
-        ``optimal_return`` is always there: the best policy that knows the task. Others depend on the suite, and may
-        depend on the number of ``episodes`` that a learner has.
+        ``optimal_return``: of the best policy that knows the task. Others depend on the suite, and may depend on the
+        number of ``episodes`` that a learner has. {} where nobody knows anything.
         """
 
     def measures(self, tasks: Tasks, trajectories: Trajectories) -> dict[str, Tensor]:
@@ -258,6 +259,14 @@ class Declaration:
     requires: frozenset[str] = frozenset()
     packages: tuple[str, ...] = ()
     origin: str | None = None
+
+    def lacking(self) -> str:
+        """The first of ``packages`` that is not installed, as a line that says what to do; empty if none is lacking."""
+        for name in self.packages:
+            if importlib.util.find_spec(name) is None:
+                extra = f"'metarepro[{self.name}]'" if self.origin is None else name
+                return f"suite {self.name} needs the package {name}, which is not installed: pip install {extra}"
+        return ""
 
     def load(self) -> Any:
         """Import the implementation and return its factory."""

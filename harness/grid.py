@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from rich.console import Console
 
 from harness.engine import Pool
+from harness.errors import UserError
 from harness.execution import Execution
 from harness.files import require_writable
 from harness.plan import Plan, duration
@@ -27,8 +28,8 @@ POLL_S = 2.0
 def run_grid(plan: Plan, tracking_uri: str, execution: Execution, command: str, execute: Execute) -> int:
     """Run all open runs of a plan and record them; returns the number of failed runs.
 
-    Errors: a results folder that is not writable, a store that does not answer, a GPU that a run insists on and this
-    machine has not; all before anything runs.
+    Errors: a results folder that is not writable, a store that does not answer, a GPU that a run insists on or a
+    package that its suite needs and this machine has not; all before anything runs.
     """
     console = Console(highlight=False, soft_wrap=True)
     require_writable(plan.results)
@@ -36,6 +37,8 @@ def run_grid(plan: Plan, tracking_uri: str, execution: Execution, command: str, 
     for run in plan.reopen_damaged():
         console.print(f"warning: {run.title}: its files were changed after it finished; it runs again")
     todo = plan.open_runs()
+    if todo and execution.address is None and (lacking := plan.study.lacking()):
+        raise UserError(lacking)
     if execution.address is None and any(run.resources.device == "cuda" for run in todo):
         from harness.device import require_device  # torch is imported only where a run names CUDA
 

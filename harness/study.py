@@ -93,6 +93,10 @@ class Study:
                             )
         return list(seen.values())
 
+    def lacking(self) -> str:
+        """A package that its runs need and this machine lacks; see :meth:`harness.api.Declaration.lacking`."""
+        return next((found for cell in self._cells if (found := cell.suite().lacking())), "")
+
     def _planned(self, cell: _Cell, label: str, seed: int) -> PlannedRun:
         spec = cell.spec(label, seed)
         return PlannedRun(
@@ -124,7 +128,7 @@ def _of_what_is_there(patch: dict[str, Any], data: dict[str, Any]) -> dict[str, 
 
 
 def _with_grid_patches(merged: dict[str, Any], data: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
-    """The merged data, whose settings that the scale patches drop what the scale drops, also where only the study has it."""
+    """The merged data, whose settings also drop what the scale drops for one of them and only the study as a whole has."""
     ours, theirs, grid = data.get("grid"), patch.get("grid"), merged.get("grid")
     if not (isinstance(ours, dict) and isinstance(theirs, dict) and isinstance(grid, dict)):
         return merged
@@ -160,6 +164,10 @@ class _Cell:
             self._specs[label] = self._spec(label, seed)
         return self._specs[label].model_copy(update={"seed": seed})
 
+    def suite(self) -> Declaration:
+        """The declaration of its suite."""
+        return self._declared("suite", self.file.suite, ("suite",), self.file.suite_module, ("suite_module",))
+
     def resources(self, label: str) -> Resources:
         """What the runs of a method need of a machine."""
         of_study = Layer(("resources",), self.file.resources.model_dump(exclude_unset=True))
@@ -174,8 +182,7 @@ class _Cell:
             Budget, [Layer(("budget",), file.budget.model_dump()), Layer((*method, "budget"), entry.budget)]
         )
         suite_layers = [Layer(("settings",), file.settings), Layer((*method, "settings"), entry.settings)]
-        suite = self._declared("suite", file.suite, ("suite",), file.suite_module, ("suite_module",))
-        algorithm = self._algorithm(label)
+        suite, algorithm = self.suite(), self._algorithm(label)
         if lacking := sorted(algorithm.requires - suite.provides):
             where = self._where((*method, "algorithm"))
             raise UserError(f"{where}: algorithm {algorithm.name!r} needs {lacking[0]}, suite {suite.name!r} has none")

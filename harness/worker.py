@@ -161,8 +161,13 @@ class _Relay:
 
 
 def build(spec: RunSpec, registries: Registries, files: tuple[SourceFile, ...] = ()) -> tuple[Any, Any]:
-    """The suite and the algorithm that a spec names; ``files`` hold what is a user's own."""
+    """The suite and the algorithm that a spec names; ``files`` hold what is a user's own.
+
+    Errors: UserError for a package that the suite needs and this machine lacks.
+    """
     suite_declaration = declaration_of("suite", spec.suite, registries.suites, files)
+    if lacking := suite_declaration.lacking():
+        raise UserError(lacking)
     suite = suite_declaration.load()(suite_declaration.settings.model_validate(spec.suite.settings))
     declaration = declaration_of("algorithm", spec.algorithm, registries.algorithms, files)
     return suite, declaration.load()(declaration.settings.model_validate(spec.algorithm.settings), suite)

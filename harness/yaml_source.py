@@ -145,7 +145,7 @@ def merge(under: Any, over: Any) -> Any:
 
 
 def compose(under: Any, over: Any) -> Any:
-    """The patch that does what ``under`` and then ``over`` do: as :func:`merge`, but a null that finds no key stays one.
+    """The patch that does what ``under`` and then ``over`` do: as :func:`merge`, but a null that finds no key stays.
 
     What it is to drop then lies in what the patch is for.
     """

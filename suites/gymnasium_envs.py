@@ -12,7 +12,7 @@ environment).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium
 import numpy as np
@@ -24,23 +24,33 @@ from numpy.typing import NDArray
 
 from harness.api import Suite, Tasks
 from suites import SUITES
+from suites.locomotion import EnvironmentName
 
 Array = NDArray[Any]
 
+LOCOMOTION = {
+    f"metarepro/{''.join(part.capitalize() for part in name.split('_'))}-v0": name for name in get_args(EnvironmentName)
+}
+"""HalfCheetahFwdBack, AntRandGoal, ...: each of the locomotion environments under its paper's name."""
 ENVIRONMENTS = {
     "metarepro/Navigation2D-v0": "navigation",
     "metarepro/BernoulliBandit-v0": "bandits",
     "metarepro/TabularMDP-v0": "tabular_mdp",
     "metarepro/Point1D-v0": "point_1d",
     "metarepro/PointCorners-v0": "point_corners",
-}
+} | dict.fromkeys(LOCOMOTION, "locomotion")
 """Gymnasium ids, and the suites behind them."""
-DEFAULTS: dict[str, dict[str, Any]] = {"bandits": {"arms": 5}}
+DEFAULTS: dict[str, dict[str, Any]] = {"metarepro/BernoulliBandit-v0": {"arms": 5}} | {
+    name: {"environment": environment} for name, environment in LOCOMOTION.items()
+}
 """Settings that an environment has unless the caller says otherwise, where the suite itself has no default."""
 
 
 def _suite(name: str, settings: dict[str, Any]) -> Suite:
+    """Errors: ValueError (pydantic's) for settings; ImportError for a package that is not installed."""
     declaration = SUITES[name]
+    if lacking := declaration.lacking():
+        raise ImportError(lacking)
     suite: Suite = declaration.load()(declaration.settings.model_validate(settings))
     return suite
 
@@ -231,5 +241,5 @@ for _id, _name in ENVIRONMENTS.items():
         id=_id,
         entry_point=f"{__name__}:{SuiteEnv.__name__}",
         vector_entry_point=f"{__name__}:{SuiteVectorEnv.__name__}",
-        kwargs={"suite": _name} | DEFAULTS.get(_name, {}),
+        kwargs={"suite": _name} | DEFAULTS.get(_id, {}),
     )

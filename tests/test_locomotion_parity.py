@@ -12,7 +12,10 @@ TIGHT = 1e-6
 CASES = {
     "half_cheetah_fwd_back": ("HalfCheetah-v5", {"ctrl_cost_weight": 0.05}),
     "ant_fwd_back": ("Ant-v5", {"ctrl_cost_weight": 0.5, "healthy_z_range": (0.0, 1.0)}),
-    "ant_goal_direction": ("Ant-v5", {"ctrl_cost_weight": 0.005, "healthy_reward": 0.05, "healthy_z_range": (0.2, 1.0)}),
+    "ant_goal_direction": (
+        "Ant-v5",
+        {"ctrl_cost_weight": 0.005, "healthy_reward": 0.05, "healthy_z_range": (0.2, 1.0)},
+    ),
     "humanoid_fwd_back": ("Humanoid-v5", {}),
     "walker_fwd_back": ("Walker2d-v5", {"frame_skip": 8}),
     "hopper_rand_params": ("Hopper-v5", {}),
@@ -45,7 +48,6 @@ def placed(env, row, suite):
 def test_steps_are_those_of_gymnasium_until_the_episode_ends(name):
     made, arguments = CASES[name]
     suite = build(name)
-    env = gymnasium.make(made, **arguments).unwrapped
     tasks, rng = own_body(suite), torch.Generator().manual_seed(1)
     state, _ = suite.reset(tasks, EPISODES, rng)
     envs = [placed(gymnasium.make(made, **arguments).unwrapped, row, suite) for row in state[0]]
@@ -59,7 +61,7 @@ def test_steps_are_those_of_gymnasium_until_the_episode_ends(name):
         for index, env in enumerate(envs):
             if ended[index]:
                 continue
-            seen, paid, over, _, info = env.step(controls[0, index].numpy())
+            seen, paid, over, _, _ = env.step(controls[0, index].numpy())
             # gymnasium pays no bonus for the step that ends an episode; the released code of the suites does.
             paid += suite.environment.reward.alive * over
             ours = suite.observe(state)[0, index].numpy()
@@ -85,7 +87,9 @@ def test_the_bits_do_not_depend_on_threads_nor_on_who_shares_the_batch(name):
         try:
             state = start[chosen]
             for action in actions:
-                state = suite.step({key: value[chosen] for key, value in tasks.items()}, state, action[chosen], rng).state
+                state = suite.step(
+                    {key: value[chosen] for key, value in tasks.items()}, state, action[chosen], rng
+                ).state
             return state
         finally:
             torch.set_num_threads(before)

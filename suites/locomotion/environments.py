@@ -14,7 +14,13 @@ from dataclasses import dataclass, replace
 
 LOG_SCALE_LIMIT = 3.0
 """Published limit of the exponents by which parameters of bodies are scaled."""
-DIRECTION, PLANE_DIRECTION, VELOCITY, POSITION, PARAMETERS = "direction", "plane_direction", "velocity", "position", "parameters"
+DIRECTION, PLANE_DIRECTION, VELOCITY, POSITION, PARAMETERS = (
+    "direction",
+    "plane_direction",
+    "velocity",
+    "position",
+    "parameters",
+)
 
 
 @dataclass(frozen=True)
@@ -36,10 +42,10 @@ class Goals:
 class Reward:
     """Pay of a control step.
 
-        direction, plane_direction, parameters   progress · ⟨u, v⟩             u: the task, or forward
-        velocity                                 offset - |v - g|
-        position                                 offset - ‖p - g‖              L1 or Euclidean (``norm``)
-        and in all cases                         + alive - control_cost Σ a² - min(contact_cost Σ f², contact_most)
+    direction, plane_direction, parameters   progress · ⟨u, v⟩             u: the task, or forward
+    velocity                                 offset - |v - g|
+    position                                 offset - ‖p - g‖              L1 or Euclidean (``norm``)
+    and in all cases                         + alive - control_cost Σ a² - min(contact_cost Σ f², contact_most)
     """
 
     control_cost: float

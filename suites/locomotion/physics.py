@@ -106,14 +106,20 @@ class Physics:
         self._state_size = mujoco.mj_stateSize(model, STATE)
         self._data: list[mujoco.MjData] = []
         self._grow(1)
-        self.slices: dict[str, slice] = {"qpos": slice(1, 1 + model.nq), "qvel": slice(1 + model.nq, 1 + model.nq + model.nv)}
+        self.slices: dict[str, slice] = {
+            "qpos": slice(1, 1 + model.nq),
+            "qvel": slice(1 + model.nq, 1 + model.nq + model.nv),
+        }
         place = self._state_size
         for name, skipped in kept:
             size = getattr(self._data[0], name)[skipped:].size
             self.slices[name] = slice(place, place + size)
             place += size
         self.width = place + 1
-        self._counts = np.array([part.stop - part.start for name, part in self.slices.items() if name not in ("qpos", "qvel")], dtype=np.int32)
+        self._counts = np.array(
+            [part.stop - part.start for name, part in self.slices.items() if name not in ("qpos", "qvel")],
+            dtype=np.int32,
+        )
 
     def _grow(self, count: int) -> None:
         while len(self._data) < count:

@@ -52,7 +52,9 @@ class Locomotion:
         self._skipped = 0 if described.sees_position else self.body.coordinates
         probe = torch.zeros(1, 1, self.physics.width, dtype=torch.float64)
         seen = self.observe(probe).shape[-1]
-        self.observation_dim = seen + (self._told(self.sample_tasks(1, Generator())).shape[-1] if settings.observe_task else 0)
+        self.observation_dim = seen + (
+            self._told(self.sample_tasks(1, Generator())).shape[-1] if settings.observe_task else 0
+        )
 
     def sample_tasks(self, count: int, rng: Generator) -> Tasks:
         """Draw tasks; see :func:`suites.locomotion.tasks.draw`."""

@@ -68,7 +68,9 @@ def refuse(goals: Goals, tasks: Tasks) -> None:
     if goals.kind == PARAMETERS:
         for name, factors in tasks.items():
             if not bool((factors > 0).all()):
-                raise ValueError(f"{name} holds factors on the body's own values: all above 0, found {float(factors.min())}")
+                raise ValueError(
+                    f"{name} holds factors on the body's own values: all above 0, found {float(factors.min())}"
+                )
 
 
 def told(goals: Goals, tasks: Tasks) -> Tensor:

@@ -128,7 +128,7 @@ def _of_what_is_there(patch: dict[str, Any], data: dict[str, Any]) -> dict[str, 
 
 
 def _with_grid_patches(merged: dict[str, Any], data: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
-    """The merged data, whose settings also drop what the scale drops for one of them and only the study as a whole has."""
+    """The merged data, whose settings also drop what the scale drops for one of them and only the study has."""
     ours, theirs, grid = data.get("grid"), patch.get("grid"), merged.get("grid")
     if not (isinstance(ours, dict) and isinstance(theirs, dict) and isinstance(grid, dict)):
         return merged

@@ -24,6 +24,7 @@ TASKS, EPISODES = 3, 4
 SMALL = {
     "suites/bandits": {"arms": 3, "constant_input": 1.0},
     "suites/point_corners": {"horizon": 10, "reward": "dense"},
+    "suites/locomotion": {"environment": "hopper_rand_params", "horizon": 10},
     "algorithms/gittins": {"candidates": [0.5, 0.9], "table_pulls": 20, "table_grid": 51},
     # So few tasks say little about most directions: undamped, a credit to the pre-update policy leads out of bounds.
     "algorithms/emaml_trpo": {"cg_damping": 0.1},
@@ -161,11 +162,11 @@ def test_tasks_have_a_leading_axis_and_come_from_the_generator_alone(suite):
 
 
 @every_suite
-def test_references_are_per_task_exact_and_pure(suite):
+def test_references_are_per_task_exact_and_pure_and_have_the_optimum_if_anything(suite):
     tasks = suite.sample_tasks(TASKS, generator(1))
     known = purely(suite.references, tasks, EPISODES)
-    assert "optimal_return" in known
-    assert {(values.shape, values.dtype) for values in known.values()} == {((TASKS,), torch.float64)}
+    assert not known or "optimal_return" in known
+    assert {(values.shape, values.dtype) for values in known.values()} <= {((TASKS,), torch.float64)}
     assert all(values.isfinite().all() for values in known.values())
 
 

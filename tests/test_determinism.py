@@ -94,6 +94,26 @@ def test_a_run_resumed_from_anywhere_ends_in_the_same_bytes(method: str, tmp_pat
         assert _execute(run_of_method, folder) == expected
 
 
+@pytest.mark.parametrize("method", ["promp", "maml_trpo"])
+def test_so_does_one_on_bodies_with_models_of_their_own(method: str, tmp_path: Path) -> None:
+    data = tiny()
+    data |= {"suite": "locomotion", "settings": {"environment": "hopper_rand_params", "horizon": 12}}
+    data["methods"] = {"tried": {"algorithm": method}}
+    data["hyperparameters"] = {"actor_hidden_sizes": [4], "inner_lr": 0.05}
+    data["hyperparameters"] |= {"outer_lr": 0.001} if method == "promp" else {"cg_damping": 0.1}
+    data["evaluation"]["protocols"] = {"adapted": {"rule": "inner", "updates": 1}}
+    run_of_method = planned(tmp_path, data, "tried")
+    expected = _execute(run_of_method, tmp_path / "whole")
+
+    def crash(iteration: int, metrics: Metrics) -> None:
+        if iteration == 2:
+            raise Crash
+
+    with pytest.raises(Crash):
+        _execute(run_of_method, tmp_path / "crash", on_iteration=crash)
+    assert _execute(run_of_method, tmp_path / "crash") == expected
+
+
 def test_after_a_resume_every_iteration_is_told_once_and_in_order(tmp_path: Path) -> None:
     run_of_method, told = _run_of("maml", tmp_path), list[tuple[int, Metrics]]()
     _execute(run_of_method, tmp_path / "whole", on_iteration=lambda *event: told.append(event))

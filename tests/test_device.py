@@ -43,6 +43,9 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("navigation", {"test_goals": {"source": "numpy", "seed": 1, "skip": 2}, "observe_goal": True}),
     *(("point_corners", {"dynamics": "position", "reward": reward}) for reward in ("sparse", "goal_radius", "dense")),
     *(("point_corners", {"dynamics": "momentum", "reward": reward}) for reward in ("sparse", "dense_squared")),
+    ("locomotion", {"environment": "ant_rand_goal"}),
+    ("locomotion", {"environment": "humanoid_rand_direc", "observe_task": True}),
+    ("locomotion", {"environment": "half_cheetah_goal_velocity"}),
 ]
 
 

@@ -33,17 +33,23 @@ class Body:
     clip_kept: float = float("inf")
     normal_velocities: bool = False
 
+    @property
+    def file_path(self) -> str:
+        """Where the model lies."""
+        return str(ASSETS / self.file)
+
     def load(self) -> mujoco.MjModel:
         """Compile the model."""
         quiet()
-        return mujoco.MjModel.from_xml_path(str(ASSETS / self.file))
+        return mujoco.MjModel.from_xml_path(self.file_path)
 
 
 FORCES = "cfrc_ext"
 BODIES = {
     "half_cheetah": Body("half_cheetah.xml", coordinates=1, noise=0.1, normal_velocities=True),
     "ant": Body(
-        "ant.xml", coordinates=2, noise=0.1, normal_velocities=True, tracked=("xpos", 1), kept=((FORCES, 1),), clip_kept=1.0
+        "ant.xml", coordinates=2, noise=0.1, normal_velocities=True,
+        tracked=("xpos", 1), kept=((FORCES, 1),), clip_kept=1.0,
     ),
     "humanoid": Body(
         "humanoid.xml", coordinates=2, noise=0.01, tracked=("subtree_com", 1),

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ Array = NDArray[np.float64]
 
 STATE = int(mujoco.mjtState.mjSTATE_FULLPHYSICS | mujoco.mjtState.mjSTATE_WARMSTART)
 """What of a row is MuJoCo's state: time, positions, velocities, actuators, and where the solver starts."""
+TIME = 0
+"""Where a row has its time, in seconds."""
+BEGIN = 1.0
+"""The time of a start. MuJoCo starts a simulation that it gives up anew, at zero: no other state is so early."""
 CHUNKS_PER_THREAD = 8
 
 llvmlite.binding.load_library_permanently(str(next(Path(mujoco.__file__).parent.glob("*mujoco.[sd]*"))))
@@ -128,6 +133,7 @@ class Physics:
     def start(self, models: NDArray[np.uintp], positions: Array, velocities: Array, threads: int) -> Array:
         """Rows of states at rest but for ``velocities``; models [n] are addresses, returns [n, width]."""
         rows = np.zeros((len(positions), self.width))
+        rows[:, TIME] = BEGIN
         rows[:, self.slices["qpos"]] = positions
         rows[:, self.slices["qvel"]] = velocities
 
@@ -138,7 +144,7 @@ class Physics:
         return rows
 
     def advance(self, models: NDArray[np.uintp], rows: Array, controls: Array, threads: int) -> Array:
-        """One control step: rows [n, width] and controls [n, controls] give the next rows; arguments stay as they are."""
+        """The rows [n, width] after one control step under controls [n, controls]; no argument changes."""
         rows = rows.copy()
 
         def work(part: slice, data: mujoco.MjData) -> None:
@@ -161,5 +167,5 @@ class Physics:
         chunks = min(count, threads * CHUNKS_PER_THREAD)
         self._grow(chunks)
         bounds = np.linspace(0, count, chunks + 1, dtype=int)
-        parts = [slice(first, last) for first, last in zip(bounds[:-1], bounds[1:], strict=True)]
+        parts = [slice(first, last) for first, last in pairwise(bounds)]
         list(_threads(threads).map(work, parts, self._data))

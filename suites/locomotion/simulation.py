@@ -12,11 +12,11 @@ from harness.api import Tasks, Trajectories, Transition
 from suites.locomotion import LocomotionSettings
 from suites.locomotion.bodies import BODIES, FORCES
 from suites.locomotion.environments import DIRECTION, PARAMETERS, POSITION, VELOCITY, Healthy
-from suites.locomotion.physics import Array, Physics
+from suites.locomotion.physics import BEGIN, TIME, Array, Physics
 from suites.locomotion.tasks import ScaledModels, balanced, draw, refuse, told
 
-TIME, OVER = 0, -1
-"""Places in a state's row: its time, and whether its episode is over."""
+OVER = -1
+"""Where a state's row has whether its episode is over."""
 
 
 class Locomotion:
@@ -95,9 +95,7 @@ class Locomotion:
             torch.get_num_threads(),
         )
         after = torch.as_tensor(rows).view(count, episodes, -1)
-        # MuJoCo starts a simulation that it gives up anew, from time zero.
-        due = state[..., TIME] + self.control_step - 0.5 * self.physics.model.opt.timestep
-        lost = (state[..., OVER] == 0) & ((after[..., TIME] < due) | ~after.isfinite().all(-1))
+        lost = (after[..., TIME] < BEGIN) | ~after.isfinite().all(-1)
         after = torch.where(lost.unsqueeze(-1), state, after)
         reward = self.reward(tasks, state, controls, after).masked_fill(lost, 0.0)
         terminated = lost | ~self._healthy(after) | (state[..., OVER] != 0)
@@ -120,7 +118,7 @@ class Locomotion:
         return torch.cat(parts, dim=-1)
 
     def reward(self, tasks: Tasks, before: Tensor, controls: Tensor, after: Tensor) -> Tensor:
-        """See :class:`suites.locomotion.environments.Reward`; states and controls of a step, [tasks, episodes], float64."""
+        """See :class:`suites.locomotion.environments.Reward`; of a step, [tasks, episodes] in float64."""
         rule, kind, slices = self.environment.reward, self.environment.goals.kind, self.physics.slices
         position = self._position(after)
         velocity = (position - self._position(before)) / self.control_step

@@ -17,7 +17,7 @@ PYTEST  := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --dist work
 SIZE     = --scale $(SCALE) --results $(RESULTS) $(if $(SEEDS),--seeds $(SEEDS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup all reproduce navigation bandits tabular-mdp point-corners point-1d estimators tune tune-ui supplementary ladder extensions report verdicts ui status check audit test bench chaos load clean
+.PHONY: help setup all reproduce navigation bandits tabular-mdp point-corners point-1d locomotion estimators tune tune-ui supplementary ladder extensions report verdicts ui status check audit test bench chaos load clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -52,6 +52,10 @@ point-corners: reproduce  ## ProMP's corner tasks and its gradient spread (SCALE
 
 point-1d: STUDY := point_1d
 point-1d: reproduce  ## ProMP's toy task: update directions of formulations I and II
+
+locomotion: STUDY := locomotion
+locomotion: SCALE := quick
+locomotion: reproduce  ## ten MuJoCo environments of ProMP and those of MAML (SCALE=quick: three bodies, about two hours; paper: says the CPU hours first)
 
 estimators: .venv/ready  ## every meta-gradient estimator against the exact meta-gradient (about 10 minutes)
 	$(BIN)/metarepro estimators --scale $(SCALE) --results $(RESULTS)

@@ -9,6 +9,7 @@ and a row alone decides what follows it, whatever thread it is stepped on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -32,7 +33,10 @@ BEGIN = 1.0
 """The time of a start. MuJoCo starts a simulation that it gives up anew, at zero: no other state is so early."""
 CHUNKS_PER_THREAD = 8
 
-llvmlite.binding.load_library_permanently(str(next(Path(mujoco.__file__).parent.glob("*mujoco.[sd]*"))))
+NATIVE = re.compile(r"(lib)?mujoco\b.*\.(so|dylib|dll)(\.[0-9.]+)?")
+"""MuJoCo's own library beside its Python package, as Linux, macOS and Windows name it."""
+_library = next(path for path in sorted(Path(mujoco.__file__).parent.iterdir()) if NATIVE.fullmatch(path.name))
+llvmlite.binding.load_library_permanently(str(_library))
 
 
 def _function(name: str, *arguments: Any) -> Any:

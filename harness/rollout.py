@@ -33,8 +33,8 @@ def simulate(
     """Let the policy act for one horizon in every episode of every task; returns (trajectories, memory).
 
     The episodes of a task run side by side, or one after another for a sequential policy, which remembers every step.
-    All episodes run to the horizon; steps after a termination are simulated but marked invalid and their reward is
-    zero, which costs less than taking episodes out of the batch.
+    All episodes run to the horizon; steps after a termination are marked invalid and their reward is zero, which costs
+    less than taking episodes out of the batch. A suite whose steps are dear leaves an ended episode as it is.
 
     Shapes:
         params: [...] for one policy, [tasks, ...] for one policy per task

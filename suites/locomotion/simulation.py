@@ -28,7 +28,7 @@ class Locomotion:
 
     Shapes:
         tasks: see :func:`suites.locomotion.tasks.draw`
-        state: [tasks, episodes, row], float64 on the CPU; see :class:`suites.locomotion.physics.Physics`
+        state: [tasks, episodes, row], float64; see :class:`suites.locomotion.physics.Physics`
     """
 
     num_actions = None

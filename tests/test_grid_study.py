@@ -154,10 +154,18 @@ def test_a_scale_may_drop_and_change_cells(tmp_path):
 
 
 def test_a_scale_may_drop_from_one_cell_what_only_the_study_has(tmp_path):
-    own = "  tried:\n    grid:\n      few: {methods: {gittins: null, ucb1: null}}\n      many: {methods: {maml: null}}\n"
+    own = (
+        "  tried:\n    grid:\n      few: {methods: {gittins: null, ucb1: null}}\n      many: {methods: {maml: null}}\n"
+    )
     study = load(write_study(tmp_path, GRID.rstrip("\n") + "\n" + own), "tried")
     planned = {(run.setting, run.method) for run in study.plan()}
-    assert planned == {("few", "maml"), ("few", "thompson"), ("many", "maml"), ("many", "gittins"), ("many", "thompson")}
+    assert planned == {
+        ("few", "maml"),
+        ("few", "thompson"),
+        ("many", "maml"),
+        ("many", "gittins"),
+        ("many", "thompson"),
+    }
     # What the cell itself has of its own is taken back, as before: the study's own value holds.
     rates = {run.setting: run.spec.algorithm.settings["inner_lr"] for run in study.plan() if run.method == "maml"}
     assert rates == {"few": 0.5, "many": 0.5}

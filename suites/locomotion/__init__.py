@@ -24,7 +24,8 @@ EnvironmentName = Literal[
     "ant_goal_velocity",
     "ant_goal_position",
 ]
-"""The ten of Rothfuss et al. 2019, then those of Finn et al. 2017."""
+"""The ten of Rothfuss et al. 2019, of which WalkerRandVel is in their code only; then those of Finn et al. 2017, to whose
+code the ant's positions came after the paper."""
 
 
 class LocomotionSettings(Settings):
@@ -34,7 +35,7 @@ class LocomotionSettings(Settings):
     """Body, tasks, reward and ends; see :mod:`suites.locomotion.environments`."""
     variant: Literal["released", "paper", "deadline"] = "released"
     """``released``: as the released code has it. ``paper``: as the paper's text has it, where that differs.
-    ``deadline``: the goals of the code of Finn et al. at the time of the paper, where they differ."""
+    ``deadline``: the goal velocities of the code of Finn et al. at the time of the paper."""
     horizon: Annotated[int, Field(ge=1)] | None = None
     """Control steps of an episode; null: the environment's own."""
     policy_range: Annotated[float, Field(gt=0)] | None = None

@@ -15,7 +15,9 @@ ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 
 @dataclass(frozen=True)
 class Body:
-    """A model of gymnasium's ``v5`` environments, and how they observe it.
+    """A model of gymnasium's, and how its ``v5`` environments observe it.
+
+    Of its two walkers this is the elder, whose feet differ in friction, as in the released code.
 
     ``file``: of the model. ``coordinates``: leading positions that are not observed, 1 along a track, 2 in a plane.
     ``tracked``: array of ``mjData`` and its row whose position in the world is the body's; empty: the first position.
@@ -56,5 +58,5 @@ BODIES = {
         kept=(("cinert", 1), ("cvel", 1), ("qfrc_actuator", 6), (FORCES, 1)),
     ),
     "hopper": Body("hopper.xml", coordinates=1, noise=0.005, clip_velocities=10.0),
-    "walker": Body("walker2d_v5.xml", coordinates=1, noise=0.005, clip_velocities=10.0),
+    "walker": Body("walker2d.xml", coordinates=1, noise=0.005, clip_velocities=10.0),
 }  # fmt: skip

@@ -59,10 +59,14 @@ class Reward:
 
 @dataclass(frozen=True)
 class Healthy:
-    """Outside of these an episode ends; bounds of the height belong to the healthy side where ``closed``."""
+    """Outside of these an episode ends; bounds of the height belong to the healthy side where ``closed``.
+
+    ``rest``: most that any other position or velocity may be, beyond the coordinates along which the body travels.
+    """
 
     height: tuple[float, float]
     angle: float = float("inf")
+    rest: float = float("inf")
     closed: bool = False
 
 
@@ -78,6 +82,8 @@ class Environment:
     horizon: int
     policy_range: float = 10.0
     sees_position: bool = False
+    normal_start: tuple[float, float] | None = None
+    """Standard deviations of positions and velocities at the start, where they are not the body's own."""
 
 
 _TWO_WAYS = Goals(DIRECTION)
@@ -85,6 +91,7 @@ _ANY_WAY = Goals(PLANE_DIRECTION)
 _ANT_COSTS = Reward(control_cost=0.5, contact_cost=5e-4, alive=1.0)
 _ANT_UPRIGHT = Healthy((0.0, 1.0), closed=True)
 _WALKER_UPRIGHT = Healthy((0.8, 2.0), angle=1.0)
+_HOPPER_UPRIGHT = Healthy((0.7, float("inf")), angle=0.2, rest=100.0)
 _HUMANOID_COSTS = Reward(control_cost=0.1, contact_cost=5e-7, contact_most=10.0, alive=5.0, progress=1.25)
 _HUMANOID_UPRIGHT = Healthy((1.0, 2.0), closed=True)
 _DYNAMICS = Goals(PARAMETERS, arrays=("body_mass", "body_inertia", "geom_friction", "dof_damping"))
@@ -92,6 +99,7 @@ _RUNNING = Reward(control_cost=1e-3, alive=1.0)
 _FINN_ANT = Reward(control_cost=5e-3, contact_cost=5e-4, alive=0.05)
 _FINN_UPRIGHT = Healthy((0.2, 1.0), closed=True)
 
+# The models of RPE have a time step of 0.004 s and four of them per control step; gymnasium's has 0.002 s, hence eight.
 _PROMP = {
     "half_cheetah_fwd_back": Environment("half_cheetah", _TWO_WAYS, Reward(control_cost=0.05), None, 5, 100),
     "ant_fwd_back": Environment("ant", _TWO_WAYS, _ANT_COSTS, _ANT_UPRIGHT, 5, 100),
@@ -103,35 +111,38 @@ _PROMP = {
         "ant", Goals(POSITION, high=3.0, shape="disc"), Reward(control_cost=0.1, contact_cost=5e-4), None, 5, 200,
         sees_position=True,
     ),
-    "hopper_rand_params": Environment("hopper", _DYNAMICS, _RUNNING, Healthy((0.7, float("inf")), angle=0.2), 4, 200),
-    "walker_rand_params": Environment("walker", _DYNAMICS, _RUNNING, _WALKER_UPRIGHT, 4, 200),
+    "hopper_rand_params": Environment("hopper", _DYNAMICS, _RUNNING, _HOPPER_UPRIGHT, 8, 200),
+    "walker_rand_params": Environment("walker", _DYNAMICS, _RUNNING, _WALKER_UPRIGHT, 8, 200),
     "walker_rand_vel": Environment(
         "walker", Goals(VELOCITY, high=10.0), Reward(control_cost=1e-3, alive=15.0), _WALKER_UPRIGHT, 8, 200
     ),
 }  # fmt: skip
+
+
+def _finn(body: str, goals: Goals, reward: Reward, healthy: Healthy | None, frame_skip: int) -> Environment:
+    """An environment of MRL: control steps of rllab's models, x and y observed, its starts."""
+    return Environment(
+        body, goals, reward, healthy, frame_skip, 200, policy_range=1.0, sees_position=True, normal_start=(0.01, 0.1)
+    )
+
+
+# MRL makes one step of the model per control step: 0.01 s for the half-cheetah, 0.02 s for the ant.
 _FINN = {
-    "half_cheetah_goal_direction": Environment(
-        "half_cheetah", _TWO_WAYS, Reward(control_cost=0.05), None, 5, 200, policy_range=1.0
+    "half_cheetah_goal_direction": _finn("half_cheetah", _TWO_WAYS, Reward(control_cost=0.05), None, 1),
+    "half_cheetah_goal_velocity": _finn("half_cheetah", Goals(VELOCITY, high=2.0), Reward(control_cost=0.05), None, 1),
+    "ant_goal_direction": _finn("ant", _TWO_WAYS, _FINN_ANT, _FINN_UPRIGHT, 2),
+    "ant_goal_velocity": _finn("ant", Goals(VELOCITY, high=3.0), replace(_FINN_ANT, offset=1.0), _FINN_UPRIGHT, 2),
+    "ant_goal_position": _finn(
+        "ant", Goals(POSITION, high=3.0, shape="square"), replace(_FINN_ANT, offset=4.0), _FINN_UPRIGHT, 2
     ),
-    "half_cheetah_goal_velocity": Environment(
-        "half_cheetah", Goals(VELOCITY, high=2.0), Reward(control_cost=0.05), None, 5, 200, policy_range=1.0
-    ),
-    "ant_goal_direction": Environment("ant", _TWO_WAYS, _FINN_ANT, _FINN_UPRIGHT, 5, 200, policy_range=1.0),
-    "ant_goal_velocity": Environment(
-        "ant", Goals(VELOCITY, high=3.0), replace(_FINN_ANT, offset=1.0), _FINN_UPRIGHT, 5, 200, policy_range=1.0
-    ),
-    "ant_goal_position": Environment(
-        "ant", Goals(POSITION, high=3.0, shape="square"), replace(_FINN_ANT, offset=4.0), _FINN_UPRIGHT, 5, 200,
-        policy_range=1.0, sees_position=True,
-    ),
-}  # fmt: skip
+}
 _DEADLINE = Goals(VELOCITY, low=0.1, high=0.8)
 _RELEASED = _PROMP | _FINN
 
 
 def _without_bonus(found: Environment) -> Environment:
     """The reward as S-PROMP has it: velocity minus control costs."""
-    return replace(found, reward=replace(found.reward, contact_cost=0.0, alive=0.0))
+    return replace(found, reward=replace(found.reward, contact_cost=0.0, alive=0.0, progress=1.0))
 
 
 _VARIANTS: dict[str, dict[str, Environment]] = {

@@ -72,11 +72,12 @@ class Locomotion:
         """Start near the model's own pose, as gymnasium does. Errors: ValueError for a task that makes no sense."""
         refuse(self.environment.goals, tasks)
         count, model, noise = len(next(iter(tasks.values()))), self.physics.model, self.body.noise
-        places = (2.0 * torch.rand(count, episodes, model.nq, generator=rng, dtype=torch.float64) - 1.0) * noise
-        if self.body.normal_velocities:
-            speeds = noise * torch.randn(count, episodes, model.nv, generator=rng, dtype=torch.float64)
-        else:
-            speeds = (2.0 * torch.rand(count, episodes, model.nv, generator=rng, dtype=torch.float64) - 1.0) * noise
+        draw_places, draw_speeds = _uniform, _normal if self.body.normal_velocities else _uniform
+        scales = (noise, noise)
+        if (own := self.environment.normal_start) is not None:
+            draw_places, draw_speeds, scales = _normal, _normal, own
+        places = draw_places((count, episodes, model.nq), scales[0], rng)
+        speeds = draw_speeds((count, episodes, model.nv), scales[1], rng)
         positions, velocities = (part.cpu().numpy().reshape(count * episodes, -1) for part in (places, speeds))
         rows = self.physics.start(
             self._addresses(tasks, count, episodes), positions + model.qpos0, velocities, torch.get_num_threads()
@@ -179,9 +180,14 @@ class Locomotion:
         height = position[..., self.body.coordinates]
         low, high = limits.height
         upright = (height >= low) & (height <= high) if limits.closed else (height > low) & (height < high)
-        if math.isinf(limits.angle):
-            return upright
-        return upright & (position[..., self.body.coordinates + 1].abs() < limits.angle)
+        if not math.isinf(limits.angle):
+            upright = upright & (position[..., self.body.coordinates + 1].abs() < limits.angle)
+        if not math.isinf(limits.rest):
+            others = state[
+                ..., self.physics.slices["qpos"].start + self.body.coordinates + 1 : self.physics.slices["qvel"].stop
+            ]
+            upright = upright & (others.abs() < limits.rest).all(-1)
+        return upright
 
     def _told(self, tasks: Tasks) -> Tensor:
         return told(self.environment.goals, tasks)
@@ -192,6 +198,14 @@ class Locomotion:
             return seen
         goal = self._told(tasks).unsqueeze(1)
         return torch.cat([seen, goal.expand(*seen.shape[:2], -1)], dim=-1)
+
+
+def _uniform(shape: tuple[int, ...], most: float, rng: Generator) -> Tensor:
+    return (2.0 * torch.rand(shape, generator=rng, dtype=torch.float64) - 1.0) * most
+
+
+def _normal(shape: tuple[int, ...], deviation: float, rng: Generator) -> Tensor:
+    return deviation * torch.randn(shape, generator=rng, dtype=torch.float64)
 
 
 def _of(goal: Tensor) -> Tensor:

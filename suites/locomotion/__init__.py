@@ -24,8 +24,8 @@ EnvironmentName = Literal[
     "ant_goal_velocity",
     "ant_goal_position",
 ]
-"""The ten of Rothfuss et al. 2019, of which WalkerRandVel is in their code only; then those of Finn et al. 2017, to whose
-code the ant's positions came after the paper."""
+"""The ten of Rothfuss et al. 2019, of which WalkerRandVel is in their code only; then those of Finn et al. 2017, to
+whose code the ant's positions came after the paper."""
 
 
 class LocomotionSettings(Settings):

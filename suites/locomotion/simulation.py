@@ -72,12 +72,10 @@ class Locomotion:
         """Start near the model's own pose, as gymnasium does. Errors: ValueError for a task that makes no sense."""
         refuse(self.environment.goals, tasks)
         count, model, noise = len(next(iter(tasks.values()))), self.physics.model, self.body.noise
-        draw_places, draw_speeds = _uniform, _normal if self.body.normal_velocities else _uniform
-        scales = (noise, noise)
-        if (own := self.environment.normal_start) is not None:
-            draw_places, draw_speeds, scales = _normal, _normal, own
-        places = draw_places((count, episodes, model.nq), scales[0], rng)
-        speeds = draw_speeds((count, episodes, model.nv), scales[1], rng)
+        own = self.environment.normal_start
+        spread = own or (noise, noise)
+        places = _drawn((count, episodes, model.nq), spread[0], own is not None, rng)
+        speeds = _drawn((count, episodes, model.nv), spread[1], own is not None or self.body.normal_velocities, rng)
         positions, velocities = (part.cpu().numpy().reshape(count * episodes, -1) for part in (places, speeds))
         rows = self.physics.start(
             self._addresses(tasks, count, episodes), positions + model.qpos0, velocities, torch.get_num_threads()
@@ -200,12 +198,11 @@ class Locomotion:
         return torch.cat([seen, goal.expand(*seen.shape[:2], -1)], dim=-1)
 
 
-def _uniform(shape: tuple[int, ...], most: float, rng: Generator) -> Tensor:
-    return (2.0 * torch.rand(shape, generator=rng, dtype=torch.float64) - 1.0) * most
-
-
-def _normal(shape: tuple[int, ...], deviation: float, rng: Generator) -> Tensor:
-    return deviation * torch.randn(shape, generator=rng, dtype=torch.float64)
+def _drawn(shape: tuple[int, ...], spread: float, normal: bool, rng: Generator) -> Tensor:
+    """Normal numbers with this standard deviation, or uniform ones up to it on either side; float64."""
+    if normal:
+        return spread * torch.randn(shape, generator=rng, dtype=torch.float64)
+    return (2.0 * torch.rand(shape, generator=rng, dtype=torch.float64) - 1.0) * spread
 
 
 def _of(goal: Tensor) -> Tensor:

@@ -15,7 +15,10 @@ from reports.papers.printed import AnyTable, ClaimRow, ClaimsTable, ResultsTable
 
 
 class Paper(Strict):
-    """A source and its tables; what identifies it comes from the catalogue of papers, unless the file says it."""
+    """A source and its tables; what identifies it comes from the catalogue of papers, unless the file says it.
+
+    tables: none where the file has statements of the paper only.
+    """
 
     id: str
     short: str
@@ -23,7 +26,7 @@ class Paper(Strict):
     bibtex: str = ""
     code: str | None = None
     conventions: dict[str, str] = Field(default_factory=dict)
-    tables: list[Annotated[AnyTable, Field(discriminator="kind")]] = Field(min_length=1)
+    tables: list[Annotated[AnyTable, Field(discriminator="kind")]] = Field(default_factory=list)
 
 
 class Published(Strict):

@@ -25,9 +25,17 @@ PHASES = ("sampling", "adaptation", "outer")
 
 
 def measure(
-    study: str, setting: str, method: str, tasks: int, episodes: int, threads: int, iterations: int, limit: bool
+    study: str,
+    setting: str,
+    method: str,
+    tasks: int,
+    episodes: int,
+    threads: int,
+    iterations: int,
+    warm: int,
+    limit: bool,
 ) -> dict[str, float]:
-    """Medians over ``iterations`` after two that warm up; the setting's own size where a size is 0."""
+    """Medians over ``iterations`` after ``warm`` that do not count; the setting's own size where a size is 0."""
     torch.set_num_threads(threads)
     plan = read_study(find_study(study, SUITES_FOLDER), "paper", REGISTRIES).plan([0])
     spec = next(run.spec for run in plan if run.method == method and setting in ("", run.setting))
@@ -45,9 +53,9 @@ def measure(
         wait_for_device()
         rows.append({**clock.seconds, "total": time.perf_counter() - start})
 
-    for _ in range(iterations + 2):
+    for _ in range(iterations + warm):
         iterate()
-    rows = rows[2:]
+    rows = rows[warm:]
     result = {phase: statistics.median(row.get(phase, 0.0) for row in rows) for phase in (*PHASES, "total")}
     rollouts = 1 + algorithm.adaptation_rounds
     result["steps"] = rollouts * budget.meta_batch_size * budget.episodes_per_task * suite.horizon
@@ -72,7 +80,7 @@ def main() -> None:
     parser.add_argument("--study", default="navigation")
     parser.add_argument("--setting", default="")
     parser.add_argument("--method", default="maml")
-    for name, default in (("tasks", 0), ("episodes", 0), ("threads", 2), ("iterations", 10)):
+    for name, default in (("tasks", 0), ("episodes", 0), ("threads", 2), ("iterations", 10), ("warm", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--limit", action="store_true")
     parser.add_argument("--device", choices=get_args(Device), default="cpu")

@@ -17,10 +17,10 @@ PYTEST  := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --dist work
 SIZE     = --scale $(SCALE) --results $(RESULTS) $(if $(SEEDS),--seeds $(SEEDS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup all reproduce navigation bandits tabular-mdp point-corners point-1d locomotion estimators tune tune-ui supplementary ladder extensions report verdicts ui status check audit test bench chaos load clean
+.PHONY: help setup all reproduce navigation bandits tabular-mdp point-corners point-1d locomotion estimators tune tune-ui supplementary ladder extensions report verdicts ui status check audit test bench bench-locomotion chaos load clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
 	@echo "  variables: STUDY=$(STUDY)  TUNING=$(TUNING)  SEEDS=0-4 (or 0,2,7)  SCALE=paper|quick|smoke  WORKERS=$(WORKERS)  RESULTS=$(RESULTS)"
 
 .venv/ready: requirements.lock pyproject.toml
@@ -102,6 +102,9 @@ test: .venv/ready  ## run the tests
 
 bench: .venv/ready  ## measure speed, memory and scaling (about 15 minutes on a quiet machine; DEVICE=cuda on a GPU)
 	$(BIN)/python -m tests.benchmarks.bench --results $(RESULTS) --device $(DEVICE)
+
+bench-locomotion: .venv/ready  ## measure locomotion beside mujoco.rollout, gymnasium and, where it is installed, EnvPool (about 15 minutes)
+	$(BIN)/python -m tests.benchmarks.locomotion --results $(RESULTS)
 
 chaos: .venv/ready  ## a grid under fire: workers and drivers killed, the MLflow server stopped (RUNS=40 KILLS=20; needs PostgreSQL)
 	$(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(KILLS),--kills $(KILLS))

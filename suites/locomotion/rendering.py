@@ -13,6 +13,7 @@ import importlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -70,10 +71,11 @@ def _candidates() -> tuple[str, ...]:
 def _draws(name: str) -> bool:
     command, environment = [sys.executable, "-c", PROBE, name], os.environ | {CHOICE: name}
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE_S, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        with tempfile.TemporaryDirectory() as folder:  # where MuJoCo leaves a log of what went wrong
+            subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=PATIENCE_S, check=True)
+    except (OSError, subprocess.SubprocessError):
         return False
-    return done.returncode == 0
+    return True
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ COLOURS = 128
 FRAME_MS, LAST_MS = 100, 1500
 PANEL = (160, 120)
 MOST_BYTES = 1_400_000
+QUALITIES = ((128, 1), (64, 1), (32, 1), (32, 2), (16, 4))
+"""Colours of an animation, and which share of the frames it has: the best that is small enough."""
 PAPER, INK, SOFT = (255, 255, 255), (26, 27, 28), (92, 96, 102)
 MARGIN, GAP, LABEL, LINE = 12, 4, 176, 17
 
@@ -50,11 +52,11 @@ def strip(film: Film, title: str, texts: dict[str, str]) -> bytes:
 
 
 def animation(film: Film, title: str) -> bytes:
-    """All takes at once, those of a task in one row, with as many colours as the size of the file allows."""
+    """All takes at once, those of a task in one row, in as many colours and frames as the size of the file allows."""
     frames = [_frame(film, title, moment) for moment in range(len(film.steps))]
     content = b""
-    for colours in (128, 64, 32, 16):
-        content = _gif(frames, colours)
+    for colours, every in QUALITIES:
+        content = _gif(frames[::every], colours, FRAME_MS * every)
         if len(content) <= MOST_BYTES:
             break
     return content
@@ -113,7 +115,7 @@ def _frame(film: Film, title: str, moment: int) -> Image.Image:
     return sheet
 
 
-def _gif(frames: list[Image.Image], colours: int) -> bytes:
+def _gif(frames: list[Image.Image], colours: int, frame_ms: int) -> bytes:
     """All frames in the same colours: what does not move is then the same bytes."""
     some = frames[:: max(1, len(frames) // 6)]
     montage = Image.new("RGB", (some[0].width, some[0].height * len(some)))
@@ -122,7 +124,7 @@ def _gif(frames: list[Image.Image], colours: int) -> bytes:
     palette = montage.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     first, *others = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
     buffer = io.BytesIO()
-    durations = [FRAME_MS] * len(others) + [LAST_MS]
+    durations = [frame_ms] * len(others) + [LAST_MS]
     first.save(buffer, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
     return buffer.getvalue()
 

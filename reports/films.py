@@ -58,16 +58,12 @@ def block(pages: Path, info: StudyInfo, run_ids: Collection[str]) -> dict[str, A
         return None
     order = {label: place for place, label in enumerate(info.labels)}
     films.sort(key=lambda film: (order.get(film.method, len(order)), film.seed))
-    settings = [setting for setting in info.settings if any(film.setting == setting.name for film in films)]
-    of_setting = {setting: [film for film in films if film.setting == setting.name] for setting in settings}
-    base = f"../{FOLDER}/{info.stem}"
+    groups = [(one.describe(), [film for film in films if film.setting == one.name]) for one in info.settings]
+    found, base = [group for group in groups if group[1]], f"../{FOLDER}/{info.stem}"
     return {
         "command": command,
-        "strips": [
-            {"title": setting.describe(), "src": _uri(mine[0].path)} | _links(mine[0], base)
-            for setting, mine in of_setting.items()
-        ],
-        "rows": [{"setting": s.describe(), "films": [_links(film, base) for film in of_setting[s]]} for s in settings],
+        "strips": [{"title": title, "src": _uri(mine[0].path)} | _links(mine[0], base) for title, mine in found],
+        "rows": [{"setting": title, "films": [_links(film, base) for film in mine]} for title, mine in found],
     }
 
 

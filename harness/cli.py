@@ -24,6 +24,7 @@ from harness.composition import (
 )  # fmt: skip
 from harness.errors import UserError
 from harness.evidence_commands import audit_estimators, export_evidence, print_table
+from harness.film_commands import draw_films
 from harness.interruption import terminate_like_interrupt
 from harness.plan import Plan
 from harness.redaction import without_secrets
@@ -139,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         "run": run_study,
         "all": lambda options: run_everything(options, _plan, run_study, lambda theirs: tune(theirs, execute)),
         "report": write_report,
+        "films": lambda options: draw_films(options, _plan),
         "export": export_evidence,
         "table": print_table,
         "verdicts": print_verdicts,

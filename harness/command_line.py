@@ -100,6 +100,10 @@ def _add_reports(add: Add) -> None:
     report.add_argument("study", nargs="?", default="all", help="a study's name or file (default: all that were run)")
     report.set_defaults(scale=None)
     report.add_argument("--compare", metavar="A,B", help="two results folders: what differs between them, side by side")
+    text = "draw what trained policies do before and after they adapt, as strips and animations"
+    films = add("films", text, "locomotion --scale quick", "--scale", "--results")
+    films.add_argument("study", nargs="?", default="locomotion", help="a study's name or file (default: locomotion)")
+    films.add_argument("--seeds", default="0", help="training seeds, such as 0-4 or 0,2,7 (default: 0)")
     verdicts = add("verdicts", "print the verdict on everything published", "ulm.fomaml_at_least_maml")
     verdicts.add_argument("study", nargs="?", metavar="ID", help="everything behind one verdict, down to its runs")
     verdicts.add_argument("--results", help="folder of recorded runs (default: the committed evidence)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -69,6 +69,33 @@ def meta_test_tasks(suite: Suite, evaluation: Evaluation) -> Tasks:
     return suite.meta_test_tasks(evaluation.meta_test_tasks, stream(evaluation.seed, "meta_test_tasks"))
 
 
+def adaptation(
+    suite: Suite,
+    algorithm: Algorithm,
+    params: Params,
+    tasks: Tasks,
+    evaluation: Evaluation,
+    name: str,
+    rules: dict[str, type[Settings]],
+) -> Iterator[tuple[Params, Trajectories]]:
+    """A protocol after 0, 1, ... updates: the parameters of every task, [tasks, ...], and the episodes they led to.
+
+    ``params``: meta-parameters. ``tasks``: all those of the meta-test.
+    """
+    protocol = evaluation.protocols[name]
+    rule = algorithm.rule(rules[protocol.rule].model_validate(protocol.settings))
+    current = {key: tensor.expand(evaluation.meta_test_tasks, *tensor.shape).clone() for key, tensor in params.items()}
+    moments = rule.init(current)
+    collect = (_Episodes if protocol.steps_per_task is None else _Steps)(suite, algorithm, tasks, evaluation, name)
+    slots: Params = {}
+    for update in range(protocol.updates + 1):
+        trajectories = collect(current, update)
+        yield current, trajectories
+        if update < protocol.updates:
+            samples, slots = algorithm.prepare(current, trajectories, slots, shared_slots=False)
+            current, moments = rule.update(current, moments, samples)
+
+
 def _measure(
     suite: Suite,
     algorithm: Algorithm,
@@ -78,22 +105,12 @@ def _measure(
     name: str,
     rules: dict[str, type[Settings]],
 ) -> Measurement:
-    protocol = evaluation.protocols[name]
-    rule = algorithm.rule(rules[protocol.rule].model_validate(protocol.settings))
-    current = {key: tensor.expand(evaluation.meta_test_tasks, *tensor.shape).clone() for key, tensor in params.items()}
-    moments = rule.init(current)
-    collect = (_Episodes if protocol.steps_per_task is None else _Steps)(suite, algorithm, tasks, evaluation, name)
-    slots: Params = {}
     experienced, paths, measured = [], [], []
-    for update in range(protocol.updates + 1):
-        trajectories = collect(current, update)
+    for _, trajectories in adaptation(suite, algorithm, params, tasks, evaluation, name, rules):
         experienced.append((trajectories.episode_returns(), trajectories.lengths(), trajectories.valid[..., 0]))
         measured.append(suite.measures(tasks, trajectories))
         if (positions := suite.paths(trajectories)) is not None:
             paths.append(positions[:DRAWN_TASKS, :DRAWN_EPISODES])
-        if update < protocol.updates:
-            samples, slots = algorithm.prepare(current, trajectories, slots, shared_slots=False)
-            current, moments = rule.update(current, moments, samples)
     measures = {key: torch.stack([step[key] for step in measured]).cpu() for key in measured[0]}
     drawn = torch.stack(paths).cpu() if paths else None
     returns, lengths, counted = (_stacked(of_updates).cpu() for of_updates in zip(*experienced, strict=True))

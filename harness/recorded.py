@@ -21,6 +21,7 @@ from harness.composition import (
     tracking_uri,
 )  # fmt: skip
 from harness.errors import UserError
+from harness.pictures import PICTURES
 from harness.study import Study
 from harness.study_file import parse_seeds
 from harness.study_source import find_study, scales_of, study_files
@@ -206,7 +207,9 @@ def info_of(study: Study, options: argparse.Namespace) -> Any:
         return MethodInfo(label, description, tuple(sorted({run.spec.seed for run in mine})), settings)
 
     given = {"scale": study.scale != "paper", "seeds": options.seeds, "results": options.results != "results"}
-    size = "".join(f" --{name} {shlex.quote(getattr(options, name))}" for name, shown in given.items() if shown)
+    said = {name: f" --{name} {shlex.quote(getattr(options, name))}" for name, shown in given.items() if shown}
+    size = "".join(said.values())
+    films = f"metarepro films {options.study}{said.get('scale', '')}{said.get('results', '')}"
     return StudyInfo(
         name=file.study,
         title=file.title,
@@ -219,5 +222,6 @@ def info_of(study: Study, options: argparse.Namespace) -> Any:
         commands={
             "run": f"metarepro run {options.study}{size}",
             "report": f"metarepro report {options.study}{size}",
-        },
+        }
+        | ({"films": films} if PICTURES in study.provides() else {}),
     )

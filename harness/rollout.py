@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,12 +30,14 @@ def simulate(
     rng: Generator,
     noise: Tensor,
     memory: Any = None,
+    watch: Callable[[Any], None] = lambda state: None,
 ) -> tuple[Trajectories, Any]:
     """Let the policy act for one horizon in every episode of every task; returns (trajectories, memory).
 
     The episodes of a task run side by side, or one after another for a sequential policy, which remembers every step.
     All episodes run to the horizon; steps after a termination are marked invalid and their reward is zero, which costs
     less than taking episodes out of the batch. A suite whose steps are dear leaves an ended episode as it is.
+    ``watch`` is given the suite's state at the start and after every step, and changes nothing.
 
     Shapes:
         params: [...] for one policy, [tasks, ...] for one policy per task
@@ -43,11 +46,11 @@ def simulate(
         returns: see :class:`~harness.api.Trajectories`
     """
     if not policy.sequential:
-        return _side_by_side(suite, policy, params, tasks, episodes, rng, noise, memory)
+        return _side_by_side(suite, policy, params, tasks, episodes, rng, noise, memory, watch)
     rounds = []
     for episode in range(episodes):
         one = noise[:, :, episode : episode + 1]
-        trajectories, memory = _side_by_side(suite, policy, params, tasks, 1, rng, one, memory)
+        trajectories, memory = _side_by_side(suite, policy, params, tasks, 1, rng, one, memory, watch)
         rounds.append(trajectories)
     return Trajectories(*(torch.cat(parts, dim=1) for parts in zip(*rounds, strict=True))), memory
 
@@ -61,8 +64,10 @@ def _side_by_side(
     rng: Generator,
     noise: Tensor,
     memory: Any,
+    watch: Callable[[Any], None],
 ) -> tuple[Trajectories, Any]:
     state, observation = suite.reset(tasks, episodes, rng)
+    watch(state)
     if memory is None:
         memory = policy.initial_memory(observation.shape[0], episodes)
     observations: list[Tensor] = []
@@ -74,6 +79,7 @@ def _side_by_side(
         observations.append(observation)
         actions.append(action)
         state, observation, reward, terminated = suite.step(tasks, state, action, rng)
+        watch(state)
         if policy.sequential:
             valid = ~torch.stack(ended).any(0) if ended else torch.ones_like(terminated)
             seen = Experience(observations[-1], action, reward.masked_fill(~valid, 0.0), observation, valid)

@@ -97,6 +97,10 @@ class Study:
         """A package that its runs need and this machine lacks; see :meth:`harness.api.Declaration.lacking`."""
         return next((found for cell in self._cells if (found := cell.suite().lacking())), "")
 
+    def provides(self) -> frozenset[str]:
+        """What the suite of each of its settings has that not every suite has."""
+        return frozenset.intersection(*(cell.suite().provides for cell in self._cells))
+
     def _planned(self, cell: _Cell, label: str, seed: int) -> PlannedRun:
         spec = cell.spec(label, seed)
         return PlannedRun(

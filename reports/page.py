@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import write_atomic
-from reports import overview, single_page, tables, verdict_blocks, verdict_files
+from reports import films, overview, single_page, tables, verdict_blocks, verdict_files
 from reports.attachments import Attachments
 from reports.exhibits import blocks as exhibit_blocks
 from reports.export import evidence, evidence_csv
@@ -40,7 +40,7 @@ def build(
     Errors: UserError where out_dir cannot be written.
     """
     files = Attachments()
-    studies = [_study(files.of(section.info.stem), section, stem) for section in sections]
+    studies = [_study(files.of(section.info.stem), section, stem, out_dir) for section in sections]
     origins = {(study["info"].name, study["info"].scale): _origin(study) for study in studies}
     numbers = verdict_blocks.numbers(files, judgements, audits, origins)
     for study in studies:
@@ -67,7 +67,7 @@ def build(
     return page
 
 
-def _study(files: Attachments, section: Section, folder: str) -> dict[str, Any]:
+def _study(files: Attachments, section: Section, folder: str, out_dir: Path) -> dict[str, Any]:
     """The section of a study: how complete it is, what it shows, what made it."""
     info, records = section.info, section.records
     study: dict[str, Any] = {
@@ -89,6 +89,7 @@ def _study(files: Attachments, section: Section, folder: str) -> dict[str, Any]:
         "evidence": files.text("evidence.csv", evidence_csv(table)),
         "completeness": files.table("completeness", tables.completeness(mine.runs, info)),
         "provenance": overview.provenance(files, mine.runs),
+        "films": films.block(out_dir, info, set(mine.runs["run_id"])),
         "exhibits": exhibit_blocks.blocks(files, mine, table, info, section.published),
         "blocks": variant.blocks(files, mine, table, info, section.published),
     }

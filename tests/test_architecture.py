@@ -20,6 +20,7 @@ COMPOSITION_ROOT = {
         "recorded",
         "report_commands",
         "evidence_commands",
+        "film_commands",
         "tuning_commands",
     )
 }

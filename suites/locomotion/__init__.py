@@ -70,5 +70,6 @@ SUITE = Declaration(
     version=1,
     settings=LocomotionSettings,
     build="suites.locomotion.simulation:Locomotion",
+    provides=frozenset({"pictures of its tasks"}),
     packages=("mujoco", "numba"),
 )

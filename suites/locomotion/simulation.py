@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import mujoco
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from harness.api import Tasks, Trajectories, Transition
-from suites.locomotion import LocomotionSettings
+from suites.locomotion import LocomotionSettings, rendering
 from suites.locomotion.bodies import BODIES, FORCES
+from suites.locomotion.captions import caption
 from suites.locomotion.environments import DIRECTION, PARAMETERS, POSITION, VELOCITY, Healthy
 from suites.locomotion.physics import BEGIN, TIME, Array, Physics
-from suites.locomotion.tasks import ScaledModels, balanced, draw, refuse, told
+from suites.locomotion.tasks import ScaledModels, balanced, draw, refuse, told, wanted
 
 OVER = -1
 """Where a state's row has whether its episode is over."""
@@ -151,12 +154,39 @@ class Locomotion:
             return None
         return torch.cat([trajectories.observations, trajectories.final_observation.unsqueeze(2)], dim=2)[..., :2]
 
-    def models(self, tasks: Tasks) -> list[object]:
-        """The compiled model of every task, for drawing."""
-        count = len(next(iter(tasks.values())))
+    def models(self, tasks: Tasks) -> list[mujoco.MjModel]:
+        """The compiled model of every task."""
         if self.environment.goals.kind == PARAMETERS:
-            return list(self._models.of(tasks))
-        return [self.physics.model] * count
+            return self._models.of(tasks)
+        return [self.physics.model] * len(next(iter(tasks.values())))
+
+    def undrawable(self) -> str:
+        """See :class:`harness.pictures.Pictures`."""
+        return rendering.lacking()
+
+    def pictures(self, tasks: Tasks, states: Sequence[Tensor], width: int, height: int) -> Tensor:
+        """States of one episode per task, [tasks, states, height, width, 3]; see :mod:`suites.locomotion.rendering`."""
+        rows = torch.cat(list(states), dim=1)
+        positions, places = rows[..., self.physics.slices["qpos"]].cpu().numpy(), self._places(rows)
+        scenes = [
+            rendering.Scene(model, positions[task], places[task], *wanted(self.environment.goals, tasks, task))
+            for task, model in enumerate(self.models(tasks))
+        ]
+        return torch.as_tensor(rendering.drawn(scenes, rendering.VIEWS[self.environment.body], width, height))
+
+    def captions(self, tasks: Tasks, start: Tensor, end: Tensor) -> list[tuple[str, str]]:
+        """Of every task: what it asks for, and how far an episode with this start and this end has come."""
+        durations = (end - start)[:, 0, TIME].tolist()
+        first, last = self._places(start)[:, 0], self._places(end)[:, 0]
+        return [
+            caption(self.environment.goals, tasks, task, last[task] - first[task], last[task], durations[task])
+            for task in range(len(first))
+        ]
+
+    def _places(self, states: Tensor) -> Array:
+        """Where the body is in the plane, [..., 2]."""
+        places: Array = self._position(states).cpu().numpy()
+        return np.concatenate([places, np.zeros_like(places)], axis=-1)[..., :2]
 
     def _addresses(self, tasks: Tasks, count: int, episodes: int) -> np.ndarray[tuple[int], np.dtype[np.uintp]]:
         if self.environment.goals.kind == PARAMETERS:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from harness.api import Tasks
-from suites.locomotion.environments import DIRECTION, PARAMETERS, PLANE_DIRECTION, VELOCITY, Goals
+from suites.locomotion.environments import DIRECTION, PARAMETERS, PLANE_DIRECTION, POSITION, VELOCITY, Goals
 
 SCALE_BASE = {"body_mass": 1.5, "body_inertia": 1.5, "geom_friction": 1.5, "dof_damping": 1.3}
 """What the exponents are exponents of, for each array of parameters."""
@@ -77,6 +77,15 @@ def told(goals: Goals, tasks: Tasks) -> Tensor:
     """What an oracle sees of its task, [tasks, features]."""
     goal: Tensor = tasks[NAMES.get(goals.kind, "goal")]
     return goal.reshape(len(goal), -1)
+
+
+def wanted(goals: Goals, tasks: Tasks, task: int) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """Where a task has the body run, a unit vector, and where it has it go, m: [2] each, None where it says nothing."""
+    if goals.kind == POSITION:
+        return None, tasks["goal"][task].double().cpu().numpy()
+    if goals.kind == DIRECTION:
+        return np.array([float(tasks["direction"][task]), 0.0]), None
+    return (tasks["direction"][task].double().cpu().numpy(), None) if goals.kind == PLANE_DIRECTION else (None, None)
 
 
 class ScaledModels:

@@ -17,7 +17,7 @@ PYTEST  := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --dist work
 SIZE     = --scale $(SCALE) --results $(RESULTS) $(if $(SEEDS),--seeds $(SEEDS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup all reproduce navigation bandits tabular-mdp point-corners point-1d locomotion estimators tune tune-ui supplementary ladder extensions report verdicts ui status check audit test bench bench-locomotion chaos load clean
+.PHONY: help setup all reproduce navigation bandits tabular-mdp point-corners point-1d locomotion estimators tune tune-ui supplementary ladder extensions films report verdicts ui status check audit test bench bench-locomotion chaos load clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -74,6 +74,10 @@ ladder: reproduce  ## from the Ulm replication to the original MAML code, one fa
 
 extensions: STUDY := extensions
 extensions: reproduce  ## what the Ulm report proposes to try next, under equal tuning (25 CPU minutes)
+
+films: STUDY := locomotion
+films: .venv/ready  ## draw trained policies before and after adaptation, for the page (STUDY=locomotion SCALE=quick SEEDS=0; needs EGL or OSMesa)
+	$(BIN)/metarepro films $(STUDY) --scale $(SCALE) --results $(RESULTS) $(if $(SEEDS),--seeds $(SEEDS))
 
 report: .venv/ready  ## write the report on all studies that were run (STUDY=: on one; COMPARE=a,b: two results folders side by side)
 	$(BIN)/metarepro report $(if $(COMPARE),--compare $(COMPARE) --results $(RESULTS),$(if $(filter file,$(origin STUDY)),all,$(STUDY)) --results $(RESULTS) $(if $(filter file,$(origin SCALE)),,--scale $(SCALE)) $(if $(SEEDS),--seeds $(SEEDS)))

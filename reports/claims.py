@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from reports.beside_print import Printed, against, ours_text, rounding, uncertainty
@@ -21,6 +22,7 @@ from reports.papers.checks import (
     Equal,
     Headroom,
     Identity,
+    Jump,
     NotWorse,
     Ordering,
     Ratio,
@@ -81,7 +83,7 @@ def _asked_settings(check: Check) -> tuple[str, ...]:
 
 
 def _methods(check: Check) -> list[str]:
-    if isinstance(check, Rising):
+    if isinstance(check, Rising | Jump):
         return [check.method]
     sides = [getattr(check, name) for name in ("first", "second") if hasattr(check, name)]
     return list(dict.fromkeys(side.method for side in sides))
@@ -102,6 +104,9 @@ def _answer(asked: Asked, judgement: Judgement) -> Draft:
         relation = "same"
     elif isinstance(check, Rising):
         cells = [cell for place in _once_per_setting(asked) for cell in _rising(asked, check, place)]
+        relation = "better"
+    elif isinstance(check, Jump):
+        cells = [_jump(asked, check, place) for place in _once_per_setting(asked)]
         relation = "better"
     elif isinstance(check, AtMost):
         cells = [_size(asked, check, place) for place in asked.places()]
@@ -178,6 +183,16 @@ def _rising(asked: Asked, check: Rising, place: Place) -> list[Cell]:
         later, earlier = (asked.side(Side(method=check.method, step=step), place) for step in (after, before))
         made.append(between(later, earlier, check.sign, None, f"update {before} to {after}", 0.0))
     return made
+
+
+def _jump(asked: Asked, check: Jump, place: Place) -> Cell:
+    """The number after the second step against the one that `share` of the whole gain would make."""
+    sides = [asked.side(Side(method=check.method, step=step), place) for step in check.steps]
+    first, second, last = sides[0], sides[1], sides[-1]
+    enough = first["value"] + check.share * (last["value"] - first["value"])
+    threshold = pd.DataFrame({"value": enough, "sd": float("nan"), "tasks": float("nan")}).dropna(subset=["value"])
+    where = f"update {check.steps[1]}, {check.share:.0%} of the gain up to update {check.steps[-1]}"
+    return between(second.assign(sd=float("nan")), threshold, check.sign, None, where.replace("%", " %"), 0.0)
 
 
 def _beside_printed(asked: Asked, check: AgainstPrinted, place: Place) -> Cell:

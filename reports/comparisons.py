@@ -89,6 +89,26 @@ def paired_tests(
     return _family(rows, ["a", "b", "quantity", "step"])
 
 
+def gains(evidence: pd.DataFrame, labels: Sequence[str], protocol: str, quantities: Sequence[str]) -> pd.DataFrame:
+    """What adaptation changes: the last adaptation step minus the first, one row per method and quantity.
+
+    before, after: means over the seeds that have both. Pairs, NaN and `why` as in `seed_tests`; p_holm: Holm over all
+    rows of this table.
+    """
+    rows: list[dict[str, Any]] = []
+    for label in labels:
+        for quantity in (name for name in quantities if name in evidence):
+            mine = done(evidence, protocol)
+            wide = mine[mine["method"].eq(label)].pivot(index="seed", columns="step", values=quantity)
+            if wide.shape[1] < 2:
+                continue
+            ends = wide[[wide.columns.min(), wide.columns.max()]].dropna().set_axis(["before", "after"], axis=1)
+            row = _paired(ends, "after", "before") | {name: float(ends[name].mean()) for name in ("before", "after")}
+            if row["pairs"]:
+                rows.append({"method": label, "quantity": quantity, "step": int(wide.columns.max())} | row)
+    return _family(rows, ["method", "quantity", "step", "before", "after"])
+
+
 def _paired(means: pd.DataFrame, a: str, b: str) -> dict[str, Any]:
     """The test of one contrast, from a frame with a column per method and a row per seed."""
     pairs = means.reindex(columns=[a, b]).dropna()

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from reports.exhibits import learning, seconds
 from reports.exhibits.plane import NUMBERS, directions
-from reports.exhibits.spread import LAST, thinned_curves
+from reports.exhibits.spread import thinned_curves
+from reports.exhibits.training import late
 from reports.export import FRACTIONS, evidence, measure_columns, read_evidence
 from reports.grids.tables import grid_of, scores
 from reports.overview import of_settings
-from reports.papers.exhibits import PlaneExhibit, SpreadExhibit
+from reports.papers.exhibits import AnyExhibit, LearningExhibit, PlaneExhibit, SecondsExhibit, SpreadExhibit
 from reports.papers.published import Published
 from reports.records import Records
 from reports.study_info import StudyInfo
@@ -22,6 +24,8 @@ from reports.tables import done
 KEYS = ["setting", "method", "seed", "protocol", "step"]
 COLUMNS = [*KEYS, "name", "value", "sd", "tasks"]
 NAN = float("nan")
+BESIDE = {SpreadExhibit: "_curves", LearningExhibit: "_curves", PlaneExhibit: "_directions", SecondsExhibit: "_seconds"}
+"""Exhibits of which a run has numbers once, and the committed file in which these are."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +64,18 @@ class StudyNumbers:
 def of_records(records: Records, info: StudyInfo, published: Published) -> StudyNumbers:
     """The numbers of recorded runs."""
     mine = of_settings(records, info)
-    curves, paths = [], []
+    further = []
     for exhibit in published.exhibits_of(info.name):
         labels = exhibit.labels(info.labels)
         if isinstance(exhibit, SpreadExhibit):
-            curves.append(_of_training(thinned_curves(mine, exhibit, labels), exhibit))
+            further.append(_of_exhibit(exhibit, thinned_curves(mine, exhibit, labels)))
+        elif isinstance(exhibit, LearningExhibit):
+            further.append(_of_exhibit(exhibit, learning.drawn(mine, exhibit, labels)))
+        elif isinstance(exhibit, SecondsExhibit):
+            further.append(_of_exhibit(exhibit, seconds.seconds(mine, labels)))
         elif isinstance(exhibit, PlaneExhibit):
-            paths.append(directions(mine, exhibit, labels))
-    return _numbers(evidence(mine, info.columns), info, published, [*curves, *map(_of_paths, paths)])
+            further.append(_of_exhibit(exhibit, directions(mine, exhibit, labels)))
+    return _numbers(evidence(mine, info.columns), info, published, further)
 
 
 def of_evidence(path: Path, info: StudyInfo, published: Published) -> StudyNumbers:
@@ -77,11 +85,11 @@ def of_evidence(path: Path, info: StudyInfo, published: Published) -> StudyNumbe
     """
     further = []
     for exhibit in published.exhibits_of(info.name):
-        beside = path.with_name(f"{path.stem}_{'curves' if isinstance(exhibit, SpreadExhibit) else 'directions'}.csv")
-        if isinstance(exhibit, SpreadExhibit) and beside.is_file():
-            further.append(_of_training(pd.read_csv(beside), exhibit))
-        elif isinstance(exhibit, PlaneExhibit) and beside.is_file():
-            further.append(_of_paths(pd.read_csv(beside)))
+        ending = next((ending for kind, ending in BESIDE.items() if isinstance(exhibit, kind)), None)
+        beside = path.with_name(f"{path.stem}{ending}.csv")
+        if ending and beside.is_file():
+            wide = pd.read_csv(beside)  # two exhibits of a kind have one file
+            further.append(_of_exhibit(exhibit, wide[wide["method"].isin(exhibit.labels(info.labels))]))
     return _numbers(read_evidence(path), info, published, further)
 
 
@@ -120,21 +128,29 @@ def _of_grid(table: pd.DataFrame, info: StudyInfo, published: Published) -> pd.D
     return pd.concat(parts, ignore_index=True)
 
 
-def _of_training(curves: pd.DataFrame, exhibit: SpreadExhibit) -> pd.DataFrame:
-    """Of every run the mean of each spread over training, and of the outcome over its last tenth (`<outcome>_last`)."""
-    if curves.empty:
+def _of_exhibit(exhibit: AnyExhibit, wide: pd.DataFrame) -> pd.DataFrame:
+    """The numbers that a run has once, of what an exhibit makes of it."""
+    if wide.empty:
         return pd.DataFrame(columns=COLUMNS)
+    if isinstance(exhibit, SpreadExhibit):
+        return _of_training(wide, {name: name for name in exhibit.spreads}, exhibit.outcome)
+    if isinstance(exhibit, LearningExhibit):
+        return _of_training(wide, {exhibit.outcome: f"{exhibit.outcome}_all"}, exhibit.outcome)
+    names = (seconds.TOTAL, seconds.UPDATES) if isinstance(exhibit, SecondsExhibit) else (*NUMBERS, "away")
+    return _once(wide, [name for name in names if name in wide])
+
+
+def _of_training(curves: pd.DataFrame, means: Mapping[str, str], outcome: str) -> pd.DataFrame:
+    """Of every run the mean of each metric over training, and of the outcome over its last tenth (`<outcome>_last`).
+
+    means: metric -> what its mean is called.
+    """
     keys = ["setting", "method", "seed"]
     runs = curves.groupby(keys, sort=True)
-    names: Mapping[str, pd.Series] = {name: runs[name].mean() for name in exhibit.spreads if name in curves}
-    if exhibit.outcome in curves:
-        late = curves[curves["iteration"].ge((1 - LAST) * runs["iteration"].transform("max"))]
-        names = {**names, f"{exhibit.outcome}_last": late.groupby(keys, sort=True)[exhibit.outcome].mean()}
+    names = {called: runs[name].mean() for name, called in means.items() if name in curves}
+    if outcome in curves:
+        names[f"{outcome}_last"] = late(curves).groupby(keys, sort=True)[outcome].mean()
     return _once(pd.DataFrame(names).reset_index(), list(names))
-
-
-def _of_paths(numbers: pd.DataFrame) -> pd.DataFrame:
-    return _once(numbers, [name for name in (*NUMBERS, "away") if name in numbers])
 
 
 def _once(wide: pd.DataFrame, names: list[str]) -> pd.DataFrame:

@@ -15,8 +15,9 @@ from harness.study import Study
 from harness.study_source import find_study, scales_of, study_files
 from reports.estimators.numbers import FIRST_ORDER, OF_HESSIAN, STATISTICS, STUDY, setting_name
 from reports.exhibits.plane import NUMBERS
-from reports.papers.checks import AgainstPrinted, Check, Headroom, Identity, Rising, Side
-from reports.papers.exhibits import PlaneExhibit, SpreadExhibit
+from reports.exhibits.seconds import TOTAL, UPDATES
+from reports.papers.checks import AgainstPrinted, Check, Headroom, Identity, Jump, Rising, Side
+from reports.papers.exhibits import LearningExhibit, PlaneExhibit, SecondsExhibit, SpreadExhibit
 from reports.papers.printed import ResultsTable
 from reports.papers.published_file import WITHOUT_SUITE, load_published
 from tests.harness_fixtures import PROJECT, load
@@ -86,7 +87,7 @@ def steps(check) -> list[int]:
 
 
 def sides(check) -> list[Side]:
-    if isinstance(check, Rising):
+    if isinstance(check, Rising | Jump):
         return [Side(method=check.method)]
     return [getattr(check, name) for name in ("first", "second") if hasattr(check, name)]
 
@@ -115,6 +116,10 @@ def once_per_run(file: Path, name: str) -> set[str]:
     for exhibit in PUBLISHED[file].exhibits_of(name):
         if isinstance(exhibit, SpreadExhibit):
             known |= {*exhibit.spreads, f"{exhibit.outcome}_last"}
+        elif isinstance(exhibit, LearningExhibit):
+            known |= {f"{exhibit.outcome}_all", f"{exhibit.outcome}_last"}
+        elif isinstance(exhibit, SecondsExhibit):
+            known |= {TOTAL, UPDATES}
         elif isinstance(exhibit, PlaneExhibit):
             known |= {*NUMBERS, "away"}
     return known
@@ -246,7 +251,7 @@ def test_nothing_is_compared_with_itself(file, claim):
     assert claim.check.first != claim.check.second
 
 
-@each([(file, claim) for file, claim in CHECKED if isinstance(claim.check, Rising)])
+@each([(file, claim) for file, claim in CHECKED if isinstance(claim.check, Rising | Jump)])
 def test_steps_of_a_rise_follow_each_other(file, claim):
     assert all(before < after for before, after in pairwise(claim.check.steps))
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from reports.attachments import Attachments
 from reports.exhibits import ladder as ladder_exhibit
+from reports.exhibits import learning as learning_exhibit
 from reports.exhibits import measures as measures_exhibit
 from reports.exhibits import paths as paths_exhibit
 from reports.exhibits import plane as plane_exhibit
+from reports.exhibits import seconds as seconds_exhibit
 from reports.exhibits import single_seeds as single_seeds_exhibit
 from reports.exhibits import spread as spread_exhibit
 from reports.exhibits.source import Part, Source
@@ -19,12 +22,15 @@ from reports.overview import of_settings
 from reports.papers.exhibits import (
     AnyExhibit,
     LadderExhibit,
+    LearningExhibit,
     MeasuresExhibit,
     PathsExhibit,
     PlaneExhibit,
+    SecondsExhibit,
     SingleSeedsExhibit,
     SpreadExhibit,
 )  # fmt: skip
+from reports.papers.printed import ClaimRow
 from reports.papers.published import Published
 from reports.records import Records
 from reports.study_info import SettingInfo, StudyInfo
@@ -33,7 +39,7 @@ from reports.study_info import SettingInfo, StudyInfo
 def blocks(
     files: Attachments, records: Records, table: pd.DataFrame, info: StudyInfo, published: Published
 ) -> list[dict[str, Any]]:
-    """Every exhibit that is declared for the study, with a part per setting; parts without data are left out.
+    """Every exhibit that is declared for the study, with a part per setting or one for all; none without data.
 
     records: those of the study's settings; table: their evidence.
     """
@@ -41,30 +47,44 @@ def blocks(
     for exhibit in published.exhibits_of(info.name):
         claims = {claim: published.claim(exhibit.paper, claim) for claim in exhibit.claim_ids}
         parts = []
-        for setting in _settings(exhibit, info):
-            alone = dataclasses.replace(info, settings=(setting,))
-            name = exhibit.id + (f"_{setting.name}" if info.is_grid else "")
-            mine = table[table["setting"].eq(setting.name)]
-            source = Source(of_settings(records, alone), mine, info, setting, claims, name, published)
-            part = _part(files, exhibit, source)
+        for asked in _settings(exhibit, info):
+            part = _part(files, exhibit, _source(exhibit, asked, records, table, info, claims, published))
             if part.figures or part.tables:
-                parts.append({"title": setting.describe(), "part": part})
+                parts.append({"title": asked[0].describe(), "part": part})
         made.append(
             {
                 "exhibit": exhibit,
                 "paper": published.paper(exhibit.paper),
                 "parts": parts,
                 "claims": [claims[claim] for claim in exhibit.claims],
-                "many": info.is_grid,
+                "many": info.is_grid and not exhibit.together,
             }
         )
     return made
 
 
+def _source(
+    exhibit: AnyExhibit,
+    settings: Sequence[SettingInfo],
+    records: Records,
+    table: pd.DataFrame,
+    info: StudyInfo,
+    claims: Mapping[str, ClaimRow],
+    published: Published,
+) -> Source:
+    """What one part of an exhibit is made from: these settings of the study."""
+    asked = dataclasses.replace(info, settings=tuple(settings))
+    name = exhibit.id + (f"_{settings[0].name}" if info.is_grid and not exhibit.together else "")
+    mine = table[table["setting"].isin([setting.name for setting in settings])]
+    told = asked if exhibit.together else info
+    return Source(of_settings(records, asked), mine, told, settings[0], claims, name, published)
+
+
 def figure_data(records: Records, published: Published, study: str) -> dict[str, str]:
     """What has to be committed so that the figures can be drawn again: ending of a file's name -> CSV.
 
-    `_paths`: positions; `_curves`: training metrics, thinned; `_directions`: the numbers of every path of parameters.
+    `_paths`: positions; `_curves`: training metrics, thinned; `_directions`: the numbers of every path of parameters;
+    `_seconds`: what a meta-iteration of every run took.
     """
     found: dict[str, list[pd.DataFrame]] = {}
     for exhibit in published.exhibits_of(study):
@@ -74,6 +94,10 @@ def figure_data(records: Records, published: Published, study: str) -> dict[str,
             found.setdefault("_paths", []).append(paths_exhibit.drawn(mine, exhibit.protocol, labels))
         elif isinstance(exhibit, SpreadExhibit):
             found.setdefault("_curves", []).append(spread_exhibit.thinned_curves(mine, exhibit, labels))
+        elif isinstance(exhibit, LearningExhibit):
+            found.setdefault("_curves", []).append(learning_exhibit.drawn(mine, exhibit, labels))
+        elif isinstance(exhibit, SecondsExhibit):
+            found.setdefault("_seconds", []).append(seconds_exhibit.seconds(mine, labels))
         elif isinstance(exhibit, PlaneExhibit):
             found.setdefault("_curves", []).append(plane_exhibit.drawn(mine, exhibit, labels))
             found.setdefault("_directions", []).append(plane_exhibit.directions(mine, exhibit, labels))
@@ -81,11 +105,11 @@ def figure_data(records: Records, published: Published, study: str) -> dict[str,
     return {ending: _csv(pd.concat(frames, ignore_index=True)) for ending, frames in full.items() if frames}
 
 
-def _settings(exhibit: AnyExhibit, info: StudyInfo) -> list[SettingInfo]:
-    if exhibit.settings is None:
-        return list(info.settings)
+def _settings(exhibit: AnyExhibit, info: StudyInfo) -> list[list[SettingInfo]]:
+    """The settings of every part of an exhibit."""
     known = {setting.name: setting for setting in info.settings}
-    return [known[name] for name in exhibit.settings if name in known]
+    shown = [known[name] for name in (known if exhibit.settings is None else exhibit.settings) if name in known]
+    return [shown] if exhibit.together and shown else [[setting] for setting in shown]
 
 
 def _of(records: Records, exhibit: AnyExhibit) -> Records:
@@ -106,6 +130,10 @@ def _part(files: Attachments, exhibit: AnyExhibit, source: Source) -> Part:
         return ladder_exhibit.part(files, exhibit, source)
     if isinstance(exhibit, SingleSeedsExhibit):
         return single_seeds_exhibit.part(files, exhibit, source)
+    if isinstance(exhibit, LearningExhibit):
+        return learning_exhibit.part(files, exhibit, source)
+    if isinstance(exhibit, SecondsExhibit):
+        return seconds_exhibit.part(files, exhibit, source)
     return plane_exhibit.part(files, exhibit, source)
 
 

@@ -1,7 +1,6 @@
 """How much the meta-gradients of two methods scatter while they train, and what the methods reach.
 
-Curves are means over at most BLOCKS blocks of meta-iterations. Everything here is computed from these, so that the
-committed blocks give the same figure and the same numbers.
+Everything here is computed from blocks of meta-iterations; see :mod:`reports.exhibits.training`.
 """
 
 from __future__ import annotations
@@ -17,15 +16,12 @@ from reports.attachments import Attachments
 from reports.canvas import drawing, legend, line_with_band, method_style, plain_log, subplots, svg_text
 from reports.display import count, interval, mean_text, shown, text, value
 from reports.exhibits.source import Part, Source, interval_columns
+from reports.exhibits.training import LAST, band, late, thinned
 from reports.papers.exhibits import SpreadExhibit
 from reports.records import Records
 from reports.statistics import t_interval
 
-BLOCKS = 60
-KEYS = ["setting", "method", "seed", "iteration"]
 TITLE_WIDTH = 36  # characters over a panel
-LAST = 0.1
-"""The share of training, at its end, over which a method's outcome is averaged."""
 
 
 def part(files: Attachments, exhibit: SpreadExhibit, source: Source) -> Part:
@@ -53,20 +49,8 @@ def part(files: Attachments, exhibit: SpreadExhibit, source: Source) -> Part:
 
 
 def thinned_curves(records: Records, exhibit: SpreadExhibit, labels: Sequence[str]) -> pd.DataFrame:
-    """KEYS and a column per metric: means over blocks of meta-iterations, of finished runs."""
-    runs = records.runs[records.runs["status"].eq("done") & records.runs["method"].isin(list(labels))]
-    mine = records.curves[records.curves["metric"].isin(exhibit.curves)]
-    mine = mine.merge(runs[["run_id", "setting", "method", "seed"]], on="run_id")
-    if mine.empty:
-        return pd.DataFrame(columns=KEYS)
-    length = mine.groupby("run_id")["iteration"].transform("max") + 1
-    size = np.ceil(length / BLOCKS)
-    mine = mine.assign(block=(mine["iteration"] // size).astype("int64"))
-    blocks = mine.groupby(["setting", "method", "seed", "block", "metric"], sort=True)
-    means = blocks["value"].mean().unstack("metric")
-    centre = mine.groupby(["setting", "method", "seed", "block"], sort=True)["iteration"].mean()
-    table = means.assign(iteration=centre).reset_index().drop(columns="block")
-    return table[[*KEYS, *(name for name in exhibit.curves if name in table)]].rename_axis(columns=None)
+    """The blocks of the metrics that the exhibit shows; see :func:`reports.exhibits.training.thinned`."""
+    return thinned(records, exhibit.curves, labels)
 
 
 def ratios(curves: pd.DataFrame, exhibit: SpreadExhibit) -> pd.DataFrame:
@@ -112,8 +96,7 @@ def outcome(curves: pd.DataFrame, exhibit: SpreadExhibit, labels: Sequence[str])
     for label in labels:
         mine = curves[curves["method"].eq(label)].dropna(subset=[exhibit.outcome])
         if len(mine):
-            late = mine[mine["iteration"].ge((1 - LAST) * mine.groupby("seed")["iteration"].transform("max"))]
-            means = {"all_": mine, "last_": late}
+            means = {"all_": mine, "last_": late(mine)}
             row: dict[str, Any] = {"method": label, "seeds": mine["seed"].nunique()}
             for prefix, frame in means.items():
                 row |= interval_columns(frame.groupby("seed")[exhibit.outcome].mean(), prefix)
@@ -131,10 +114,10 @@ def figure(curves: pd.DataFrame, exhibit: SpreadExhibit, labels: Sequence[str]) 
         for axis, name in zip(axes.flat, names, strict=True):
             log = name in exhibit.spreads
             for label in labels:
-                band = _band(curves[curves["method"].eq(label)], name, log)
-                if len(band):
-                    parts = [band[part].to_numpy() for part in ("mean", "low", "high")]
-                    line_with_band(axis, band.index.to_numpy(), parts, label, style[label], marked=False)
+                found = band(curves[curves["method"].eq(label)], name, log)
+                if len(found):
+                    parts = [found[part].to_numpy() for part in ("mean", "low", "high")]
+                    line_with_band(axis, found.index.to_numpy(), parts, label, style[label], marked=False)
             if log:
                 axis.set_yscale("log")
                 plain_log(axis.yaxis)
@@ -142,14 +125,6 @@ def figure(curves: pd.DataFrame, exhibit: SpreadExhibit, labels: Sequence[str]) 
             axis.set_xlabel("meta-iteration")
         legend(drawn, *axes.flat)
         return svg_text(drawn)
-
-
-def _band(curves: pd.DataFrame, name: str, log: bool) -> pd.DataFrame:
-    """mean, low and high over seeds at the blocks that all seeds have, indexed by iteration."""
-    wide = curves.pivot_table(index="iteration", columns="seed", values=name, dropna=False).dropna()
-    found = [t_interval(np.log(row) if log else row) for row in wide.to_numpy()]
-    table = pd.DataFrame([(i.mean, i.low, i.high) for i in found], columns=["mean", "low", "high"], index=wide.index)
-    return table.apply(np.exp) if log else table
 
 
 def _ratio_table(files: Attachments, exhibit: SpreadExhibit, source: Source, found: pd.DataFrame) -> dict[str, Any]:

@@ -138,6 +138,18 @@ class Rising(Check):
     steps: list[int] = Field(min_length=2)
 
 
+class Jump(Check):
+    """Of all that `method` gains from the first to the last of `steps`, more than `share` comes by the second.
+
+    x_2 - x_1 > share (x_last - x_1),   by seed
+    """
+
+    kind: Literal["jump"]
+    method: str
+    steps: list[int] = Field(min_length=3)
+    share: float = Field(gt=0, lt=1)
+
+
 class AgainstPrinted(Check):
     """Ours beside printed numbers, in every cell: the same within the margin, or better (worse) than they are.
 
@@ -234,7 +246,7 @@ class Identity(Strict):
 
 
 AnyCheck = Annotated[
-    Ordering | NotWorse | Equal | Rising | AgainstPrinted | Ratio | AtMost | SingleSeeds | Headroom | Identity,
+    Ordering | NotWorse | Equal | Rising | Jump | AgainstPrinted | Ratio | AtMost | SingleSeeds | Headroom | Identity,
     Field(discriminator="kind"),
 ]
 

@@ -60,6 +60,16 @@ class Exhibit(Strict):
         """Every claim that the exhibit refers to."""
         return tuple(self.claims)
 
+    @property
+    def result_tables(self) -> tuple[str, ...]:
+        """Every results table of `paper` that the exhibit refers to."""
+        return ()
+
+    @property
+    def together(self) -> bool:
+        """Whether all settings are shown side by side, and not each by itself."""
+        return False
+
 
 class MeasuresExhibit(Exhibit):
     """Numbers after every adaptation step: a table, a figure, and tests between methods after the last step.
@@ -67,6 +77,10 @@ class MeasuresExhibit(Exhibit):
     quantities: measures of the suite, or `mean_return` -> how they are shown.
     baseline:   the method that is not trained; what it does is no achievement.
     contrasts:  pairs a, b that are tested on every quantity of `tested`, a minus b; one family.
+    gains:      whether every method is also tested against itself before adaptation, on every quantity of `tested`.
+    elsewhere:  method -> the protocol in which it is measured, where that is another one, such as an oracle's.
+    printed:    setting -> the results table of `paper` whose means stand beside our `mean_return`, step by step.
+    printed_as: what these are, as the head of their column.
     beside_claims: the quantities that stand beside the paper's claims; empty: all.
     """
 
@@ -76,13 +90,27 @@ class MeasuresExhibit(Exhibit):
     baseline: str | None = None
     contrasts: list[tuple[str, str]] = Field(default_factory=list)
     tested: list[str] = Field(default_factory=list)
+    gains: bool = False
+    elsewhere: dict[str, str] = Field(default_factory=dict)
+    printed: dict[str, str] = Field(default_factory=dict)
+    printed_as: str = "printed"
     beside_claims: list[str] = Field(default_factory=list)
+
+    @property
+    def result_tables(self) -> tuple[str, ...]:
+        return tuple(self.printed.values())
+
+    def protocol_of(self, method: str) -> str:
+        """The protocol in which a method is measured."""
+        return self.elsewhere.get(method, self.protocol)
 
     @model_validator(mode="after")
     def _named_is_shown(self) -> MeasuresExhibit:
         unknown = sorted({*self.tested, *self.beside_claims} - set(self.quantities))
         if unknown:
             raise ValueError(f"exhibit {self.id}: {unknown[0]} is not among its quantities")
+        if self.printed and "mean_return" not in self.quantities:
+            raise ValueError(f"exhibit {self.id}: printed means stand beside mean_return, which it does not show")
         return self
 
 
@@ -122,6 +150,36 @@ class SpreadExhibit(Exhibit):
     @property
     def claim_ids(self) -> tuple[str, ...]:
         return (*self.claims, self.ratio)
+
+
+class LearningExhibit(Exhibit):
+    """What the methods reach while they train, over environment steps: a panel per setting.
+
+    outcome: the training metric that is drawn with its interval. before: the one that is drawn thinly, dashed.
+    """
+
+    kind: Literal["learning_curves"]
+    outcome: str = "post_update_return"
+    before: str = "pre_update_return"
+    length: str = "post_update_length"
+
+    @property
+    def curves(self) -> tuple[str, ...]:
+        return (self.outcome, self.before, self.length)
+
+    @property
+    def together(self) -> bool:
+        return True
+
+
+class SecondsExhibit(Exhibit):
+    """How long a meta-iteration takes, and what of it: sampling, adaptation, outer update. From the runs' manifests."""
+
+    kind: Literal["seconds"]
+
+    @property
+    def together(self) -> bool:
+        return True
 
 
 class PlaneExhibit(Exhibit):
@@ -199,6 +257,13 @@ class SingleSeedsExhibit(Exhibit):
 
 
 AnyExhibit = Annotated[
-    MeasuresExhibit | PathsExhibit | SpreadExhibit | PlaneExhibit | LadderExhibit | SingleSeedsExhibit,
+    MeasuresExhibit
+    | PathsExhibit
+    | SpreadExhibit
+    | LearningExhibit
+    | SecondsExhibit
+    | PlaneExhibit
+    | LadderExhibit
+    | SingleSeedsExhibit,
     Field(discriminator="kind"),
 ]

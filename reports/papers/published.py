@@ -53,6 +53,9 @@ class Published(Strict):
             self._check_coordinates(grid)
         for exhibit in self.exhibits:
             self._check_claims(exhibit)
+            for table in exhibit.result_tables:
+                if not isinstance(self._find(exhibit.paper, table), ResultsTable):
+                    raise ValueError(f"exhibit {exhibit.id}: no results table {table} of paper {exhibit.paper}")
         for claim in self.claims:
             self._check_claim(claim)
         check_audits(self)

@@ -37,7 +37,7 @@ from reports.tables import number
 
 STEPS = "environment_steps"
 MILLION = 1e6
-TITLE_WIDTH = 34  # characters over a panel
+TITLE_WIDTH = 28  # characters over a panel
 ACROSS = 3  # panels in a line
 
 
@@ -122,6 +122,7 @@ def figure(curves: pd.DataFrame, exhibit: LearningExhibit, labels: Sequence[str]
             for label in labels:
                 _lines(axis, curves[curves["setting"].eq(setting) & curves["method"].eq(label)], exhibit, label, style)
             axis.set_title(fill(literal(titles[setting]), TITLE_WIDTH), loc="left", fontsize=9)
+            axis.locator_params(axis="x", nbins=4)
         lowest(axes, len(settings), "million environment steps")
         side_label(drawn_, "mean return in training", below=legend(drawn_, *axes.flat))
         return svg_text(drawn_)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from reports.attachments import Attachments
 from reports.canvas import PALETTE, drawing, legend, literal, lowest, subplots, svg_text
-from reports.display import count, interval, mean_text, shown, text, value
+from reports.display import Limits, count, interval, interval_note, mean_text, shown, text, value
 from reports.exhibits.source import Part, Source, interval_columns
 from reports.papers.exhibits import SecondsExhibit
 from reports.records import CURVE_METRICS, Records
@@ -22,8 +22,9 @@ from reports.records import CURVE_METRICS, Records
 PHASES = {"sampling": "sampling", "adaptation": "adaptation", "outer": "outer update"}
 TOTAL, UPDATES = "seconds_per_iteration", "seconds_of_updates"
 COLOURS = dict(zip(PHASES, (PALETTE[0], PALETTE[1], PALETTE[3]), strict=True))
-TITLE_WIDTH = 34  # characters over a panel
+TITLE_WIDTH = 28  # characters over a panel
 ACROSS = 3  # panels in a line
+NO_LESS: Limits = (0.0, None)
 
 
 def part(files: Attachments, exhibit: SecondsExhibit, source: Source) -> Part:
@@ -42,13 +43,13 @@ def part(files: Attachments, exhibit: SecondsExhibit, source: Source) -> Part:
     columns = [
         text("method", "method"),
         *(value(title, f"{phase}_mean", 3) for phase, title in PHASES.items()),
-        interval("together [95 % interval]", "total_", 3, strong=True),
+        interval("together [95 % interval]", "total_", 3, strong=True, limits=NO_LESS),
         value("environment steps per second", "rate", 0),
         count("seeds", "seeds"),
     ]
     title = "Seconds per meta-iteration, mean over seeds"
     shown_as = shown(files, source.name, frame.assign(where=frame["setting"].map(titles)), "where", columns, title)
-    made.tables.append(shown_as | {"head": "setting"})
+    made.tables.append(shown_as | {"head": "setting", "note": interval_note(frame, {"total_": NO_LESS})})
     made.measured = {"": _measured(frame, titles)}
     return made
 
@@ -139,6 +140,6 @@ def _measured(frame: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
     """A line per setting: seconds of every method."""
     lines = []
     for setting, rows in frame.groupby("setting", sort=False):
-        cells = [f"{row['method']} {mean_text(row, 'total_', 3)}" for row in rows.to_dict("records")]
+        cells = [f"{row['method']} {mean_text(row, 'total_', 3, NO_LESS)}" for row in rows.to_dict("records")]
         lines.append(f"{titles[str(setting)]}, seconds per meta-iteration: {'; '.join(cells)}")
     return lines

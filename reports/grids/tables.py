@@ -142,13 +142,13 @@ def scores(grid: Grid) -> pd.DataFrame:
 
         total: N · mean_return,   fraction_of_optimum: 1/T Σ_i R_i / R*_i
 
-    Rows without a score (a fraction where no optimum was recorded) are left out.
+    The adapted policy is that after the last step of its setting. Rows without a score (a fraction where no optimum was
+    recorded) are left out.
     """
     rows = done(grid.evidence, grid.protocol)
-    accountings = {STEPS["during"]: "during"}
-    accountings |= {int(step): "adapted" for step in sorted(rows["step"].unique())[-1:] if step > STEPS["during"]}
-    rows = rows[rows["step"].isin(list(accountings))]
-    accounting = rows["step"].map(accountings)
+    last = rows.groupby("setting")["step"].transform("max")
+    rows = rows[rows["step"].eq(STEPS["during"]) | rows["step"].eq(last)]
+    accounting = rows["step"].eq(STEPS["during"]).map({True: "during", False: "adapted"})
     if grid.value == "fraction_of_optimum":
         missing = pd.Series(NAN, index=rows.index)
         score, sd = rows.get("fraction_of_optimum", missing), rows.get("sd_fraction_over_tasks", missing)

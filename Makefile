@@ -55,7 +55,7 @@ point-1d: reproduce  ## ProMP's toy task: update directions of formulations I an
 
 locomotion: STUDY := locomotion
 locomotion: SCALE := quick
-locomotion: reproduce  ## ten MuJoCo environments of ProMP and those of MAML (SCALE=quick: three bodies, about two hours; paper: says the CPU hours first)
+locomotion: reproduce  ## ten MuJoCo environments of ProMP and those of MAML (SCALE=quick: three bodies, about three hours of core; paper: 1e8 steps per run, says how long first)
 
 estimators: .venv/ready  ## every meta-gradient estimator against the exact meta-gradient (about 10 minutes)
 	$(BIN)/metarepro estimators --scale $(SCALE) --results $(RESULTS)

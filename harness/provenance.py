@@ -16,7 +16,10 @@ from harness.redaction import without_secrets
 
 PROJECT = Path(__file__).resolve().parent.parent
 ROOMS = ("harness", "suites", "algorithms")
-PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "mlflow", "optuna", "ray", "pyarrow", "safetensors", "pydantic")
+PACKAGES = (
+    "torch", "numpy", "scipy", "gymnasium", "mujoco", "numba", "mlflow", "optuna", "ray", "pyarrow",
+    "safetensors", "pydantic",
+)  # fmt: skip
 
 
 ENVIRONMENT = frozenset(

@@ -72,10 +72,15 @@ def _spaces(suite: Suite) -> tuple[Space[Any], Space[Any]]:
 def _actions(suite: Suite, given: Any, copies: int) -> torch.Tensor:
     """Actions of all copies as the suite takes them, [copies, 1, action_dim].
 
-    Errors: ValueError for an action outside a finite set.
+    Errors: ValueError for an action outside a finite set, or for one of another shape or that is not finite.
     """
     if suite.num_actions is None:
-        return torch.as_tensor(np.asarray(given, dtype=np.float32)).view(copies, 1, -1)
+        shapes = ((copies, suite.action_dim), (suite.action_dim,) if copies == 1 else ())
+        vector = np.asarray(given)
+        if vector.dtype.kind not in "fiu" or vector.shape not in shapes or not np.isfinite(vector).all():
+            expected = shapes[copies == 1]
+            raise ValueError(f"actions here are finite numbers of shape {expected}, found {given!r}")
+        return torch.as_tensor(vector.astype(np.float32)).view(copies, 1, -1)
     chosen = np.asarray(given)
     if not np.issubdtype(chosen.dtype, np.integer) or not ((chosen >= 0) & (chosen < suite.num_actions)).all():
         raise ValueError(f"an action here is a whole number from 0 to {suite.num_actions - 1}, found {given!r}")
@@ -147,11 +152,13 @@ class SuiteEnv(gymnasium.Env[Any, Any]):
         self._rng = _generator(self.np_random)
         drawn = self._suite.sample_tasks(1, self._rng)
         given = _given(options, "task", {name: tensor[0] for name, tensor in drawn.items()})
+        tasks = self._tasks
         if given is not None:
-            self._tasks = {name: value.unsqueeze(0) for name, value in given.items()}
-        elif self._tasks is None or seed is not None:
-            self._tasks = drawn
-        self._state, observation = self._suite.reset(self._tasks, 1, self._rng)
+            tasks = {name: value.unsqueeze(0) for name, value in given.items()}
+        elif tasks is None or seed is not None:
+            tasks = drawn
+        self._state, observation = self._suite.reset(tasks, 1, self._rng)
+        self._tasks = tasks  # not before: what the suite refuses is not kept
         self._steps = 0
         return _observations(self._suite, observation)[0], {}
 
@@ -188,7 +195,10 @@ class SuiteVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Start an episode in every copy; an integer seed gives copy i the seed + i, a list one seed or None each."""
+        """Start an episode in every copy; an integer seed gives copy i the seed + i, a list one seed or None each.
+
+        A copy's seed draws its task; starts are drawn for the whole batch, by the seed of the first.
+        """
         seeds = _seeds(seed, self.num_envs)
         for index, one in enumerate(seeds):
             if one is not None:
@@ -196,20 +206,19 @@ class SuiteVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         generators = [_generator(random) for random in self._randoms]
         drawn = [self._suite.sample_tasks(1, generator) for generator in generators]
         every = {name: torch.cat([one[name] for one in drawn]) for name in drawn[0]}
-        given = _given(options, "tasks", every)
-        if given is not None:
-            self._tasks = given
-        elif self._tasks is None:
-            self._tasks = every
-        else:
+        tasks = _given(options, "tasks", every)
+        if tasks is None and self._tasks is None:
+            tasks = every
+        elif tasks is None:
             fresh = torch.tensor([one is not None for one in seeds])
-            self._tasks = {
+            tasks = {
                 name: torch.where(fresh.view(-1, *[1] * (tensor.dim() - 1)), every[name], tensor)
-                for name, tensor in self._tasks.items()
+                for name, tensor in (self._tasks or {}).items()
             }
         # One generator serves the whole batch: a suite with random dynamics draws for all copies at once.
         self._rng = generators[0]
-        self._state, observation = self._suite.reset(self._tasks, 1, self._rng)
+        self._state, observation = self._suite.reset(tasks, 1, self._rng)
+        self._tasks = tasks
         self._steps = np.zeros(self.num_envs, dtype=np.int64)
         self._ended = np.zeros(self.num_envs, dtype=bool)
         return _observations(self._suite, observation), {}

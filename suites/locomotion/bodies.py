@@ -22,7 +22,7 @@ class Body:
     ``file``: of the model. ``coordinates``: leading positions that are not observed, 1 along a track, 2 in a plane.
     ``tracked``: array of ``mjData`` and its row whose position in the world is the body's; empty: the first position.
     ``kept``: arrays that are observed beside positions and velocities, and how many leading rows are left out.
-    ``clip_velocities``, ``clip_kept``: bounds on what is observed. ``forces``: the array of contact forces that cost.
+    ``clip_velocities``, ``clip_kept``: bounds on what is observed.
     ``noise``: of a start, uniform for positions. ``normal_velocities``: its velocities have a normal distribution.
     """
 

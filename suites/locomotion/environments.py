@@ -1,7 +1,8 @@
 """What each environment asks of which body: tasks, reward, ends and sizes, as data.
 
-Sources: S-PROMP, Rothfuss et al. 2019, appendix D.2; PMP, its released environments; MRL, those of Finn et al. 2017.
-What the paper's text and the released code say differently is a variant.
+Sources: Rothfuss et al. 2019, appendix D.2, and the environments released with it; the package of bodies with random
+parameters that these use; the environments that Finn et al. 2017 released, on rllab's models. What a paper's text and
+its released code say differently is a variant.
 
 ``v`` is the velocity of the torso (half-cheetah, hopper, walker: along the track; ant: in the plane) or of the centre
 of mass (humanoid), over one control step; ``a`` are the controls; ``f`` the contact forces on all bodies, clipped to
@@ -99,7 +100,8 @@ _RUNNING = Reward(control_cost=1e-3, alive=1.0)
 _FINN_ANT = Reward(control_cost=5e-3, contact_cost=5e-4, alive=0.05)
 _FINN_UPRIGHT = Healthy((0.2, 1.0), closed=True)
 
-# The models of RPE have a time step of 0.004 s and four of them per control step; gymnasium's has 0.002 s, hence eight.
+# The released bodies with random parameters have a time step of 0.004 s and four of them per control step;
+# gymnasium's have 0.002 s, hence eight.
 _PROMP = {
     "half_cheetah_fwd_back": Environment("half_cheetah", _TWO_WAYS, Reward(control_cost=0.05), None, 5, 100),
     "ant_fwd_back": Environment("ant", _TWO_WAYS, _ANT_COSTS, _ANT_UPRIGHT, 5, 100),
@@ -120,13 +122,13 @@ _PROMP = {
 
 
 def _finn(body: str, goals: Goals, reward: Reward, healthy: Healthy | None, frame_skip: int) -> Environment:
-    """An environment of MRL: control steps of rllab's models, x and y observed, its starts."""
+    """An environment of Finn et al.: control steps of rllab's models, positions observed, its starts."""
     return Environment(
         body, goals, reward, healthy, frame_skip, 200, policy_range=1.0, sees_position=True, normal_start=(0.01, 0.1)
     )
 
 
-# MRL makes one step of the model per control step: 0.01 s for the half-cheetah, 0.02 s for the ant.
+# One step of rllab's models per control step: 0.01 s for the half-cheetah, 0.02 s for the ant.
 _FINN = {
     "half_cheetah_goal_direction": _finn("half_cheetah", _TWO_WAYS, Reward(control_cost=0.05), None, 1),
     "half_cheetah_goal_velocity": _finn("half_cheetah", Goals(VELOCITY, high=2.0), Reward(control_cost=0.05), None, 1),
@@ -141,7 +143,7 @@ _RELEASED = _PROMP | _FINN
 
 
 def _without_bonus(found: Environment) -> Environment:
-    """The reward as S-PROMP has it: velocity minus control costs."""
+    """The reward as appendix D.2 has it: velocity minus control costs."""
     return replace(found, reward=replace(found.reward, contact_cost=0.0, alive=0.0, progress=1.0))
 
 

@@ -26,8 +26,8 @@ class Locomotion:
     """A body, and what it is paid for; everything particular is in :mod:`suites.locomotion.environments`.
 
     An episode that ended costs no time any more: its state stays as it is. Where MuJoCo gives a simulation up (its
-    numbers leave all bounds, as bodies with random parameters can bring about), the episode ends there without a
-    reward for that step, in the state before it.
+    numbers leave all bounds, as bodies with random parameters can bring about), or where an action is not a number, the
+    episode ends there without a reward for that step, in the state before it.
 
     Shapes:
         tasks: see :func:`suites.locomotion.tasks.draw`
@@ -97,7 +97,7 @@ class Locomotion:
             torch.get_num_threads(),
         )
         after = torch.as_tensor(rows).view(count, episodes, -1)
-        lost = (after[..., TIME] < BEGIN) | ~after.isfinite().all(-1)
+        lost = (after[..., TIME] < BEGIN) | ~after.isfinite().all(-1) | ~controls.isfinite().all(-1)
         after = torch.where(lost.unsqueeze(-1), state, after)
         reward = self.reward(tasks, state, controls, after).masked_fill(lost, 0.0)
         terminated = lost | ~self._healthy(after) | (state[..., OVER] != 0)
@@ -149,8 +149,8 @@ class Locomotion:
         return {"episode_length": trajectories.lengths().double().mean(1)}
 
     def paths(self, trajectories: Trajectories) -> Tensor | None:
-        """Where the torso was, where the policy sees it."""
-        if not self.environment.sees_position:
+        """Where the torso was, of a body that moves in a plane and whose policy sees where it is."""
+        if not self.environment.sees_position or self.body.coordinates < 2:
             return None
         return torch.cat([trajectories.observations, trajectories.final_observation.unsqueeze(2)], dim=2)[..., :2]
 

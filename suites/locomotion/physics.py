@@ -31,6 +31,8 @@ TIME = 0
 """Where a row has its time, in seconds."""
 BEGIN = 1.0
 """The time of a start. MuJoCo starts a simulation that it gives up anew, at zero: no other state is so early."""
+FROM_FORCES = frozenset({"cacc", "cfrc_int", "cfrc_ext"})
+"""Arrays of ``mjData`` that nothing but ``mj_rnePostConstraint`` fills, and that MuJoCo's steps do not read."""
 CHUNKS_PER_THREAD = 8
 
 NATIVE = re.compile(r"(lib)?mujoco\b.*\.(so|dylib|dll)(\.[0-9.]+)?")
@@ -64,7 +66,9 @@ def _start(models, data, state, rows, sources, counts, state_size):  # type: ign
 
 
 @njit(nogil=True, cache=True)
-def _advance(models, data, state, rows, controls, control, frame_skip, sources, counts, state_size):  # type: ignore[no-untyped-def]
+def _advance(  # type: ignore[no-untyped-def]
+    models, data, state, rows, controls, control, frame_skip, forces, sources, counts, state_size
+):
     """``frame_skip`` steps of every row whose last entry is 0, in place."""
     for index in range(rows.shape[0]):
         if rows[index, -1] != 0.0:
@@ -73,7 +77,8 @@ def _advance(models, data, state, rows, controls, control, frame_skip, sources, 
         _copy(control, controls[index].ctypes.data, controls.shape[1])
         for _ in range(frame_skip):
             _step(models[index], data)
-        _forces(models[index], data)
+        if forces:
+            _forces(models[index], data)
         _keep(models[index], data, state, rows[index], sources, counts, state_size)
 
 
@@ -112,6 +117,7 @@ class Physics:
         self.model = model
         self._frame_skip = frame_skip
         self._kept = kept
+        self._forces = any(name in FROM_FORCES for name, _ in kept)
         self._state_size = mujoco.mj_stateSize(model, STATE)
         self._data: list[mujoco.MjData] = []
         self._grow(1)
@@ -154,7 +160,7 @@ class Physics:
         def work(part: slice, data: mujoco.MjData) -> None:
             _advance(
                 models[part], data._address, STATE, rows[part], controls[part], data.ctrl.ctypes.data,
-                self._frame_skip, self._sources(data), self._counts, self._state_size,
+                self._frame_skip, self._forces, self._sources(data), self._counts, self._state_size,
             )  # fmt: skip
 
         self._in_parts(work, len(rows), threads)
@@ -168,8 +174,12 @@ class Physics:
         if threads == 1:
             work(slice(0, count), self._data[0])
             return
-        chunks = min(count, threads * CHUNKS_PER_THREAD)
-        self._grow(chunks)
-        bounds = np.linspace(0, count, chunks + 1, dtype=int)
-        parts = [slice(first, last) for first, last in pairwise(bounds)]
-        list(_threads(threads).map(work, parts, self._data))
+        self._grow(threads)
+        bounds = np.linspace(0, count, min(count, threads * CHUNKS_PER_THREAD) + 1, dtype=int)
+        parts = iter([slice(first, last) for first, last in pairwise(bounds)])
+
+        def take(data: mujoco.MjData) -> None:
+            for part in parts:
+                work(part, data)
+
+        list(_threads(threads).map(take, self._data[:threads]))

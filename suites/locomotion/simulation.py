@@ -97,8 +97,9 @@ class Locomotion:
             torch.get_num_threads(),
         )
         after = torch.as_tensor(rows).view(count, episodes, -1)
-        lost = (after[..., TIME] < BEGIN) | ~after.isfinite().all(-1) | ~controls.isfinite().all(-1)
-        after = torch.where(lost.unsqueeze(-1), state, after)
+        lost = _lost(after, controls)
+        if bool(lost.any()):
+            after = torch.where(lost.unsqueeze(-1), state, after)
         reward = self.reward(tasks, state, controls, after).masked_fill(lost, 0.0)
         terminated = lost | ~self._healthy(after) | (state[..., OVER] != 0)
         after[..., OVER] = terminated.to(after.dtype)
@@ -111,13 +112,7 @@ class Locomotion:
 
     def observe(self, state: Tensor) -> Tensor:
         """What gymnasium's environment of the body observes, [tasks, episodes, features], float64."""
-        body, slices = self.body, self.physics.slices
-        parts = [
-            state[..., slices["qpos"]][..., self._skipped :],
-            state[..., slices["qvel"]].clamp(-body.clip_velocities, body.clip_velocities),
-        ]
-        parts += [state[..., slices[name]].clamp(-body.clip_kept, body.clip_kept) for name, _ in body.kept]
-        return torch.cat(parts, dim=-1)
+        return torch.cat(self._seen(state), dim=-1)
 
     def reward(self, tasks: Tasks, before: Tensor, controls: Tensor, after: Tensor) -> Tensor:
         """See :class:`suites.locomotion.environments.Reward`; of a step, [tasks, episodes] in float64."""
@@ -136,7 +131,7 @@ class Locomotion:
             paid = rule.progress * (velocity * _of(tasks["direction"])).sum(-1)
         paid = paid + rule.alive - rule.control_cost * controls.square().sum(-1)
         if rule.contact_cost:
-            forces = after[..., slices[FORCES]].clamp(-self.body.clip_kept, self.body.clip_kept)
+            forces = _clipped(after[..., slices[FORCES]], self.body.clip_kept)
             paid = paid - (rule.contact_cost * forces.square().sum(-1)).clamp(max=rule.contact_most)
         return paid
 
@@ -217,11 +212,20 @@ class Locomotion:
             upright = upright & (others.abs() < limits.rest).all(-1)
         return upright
 
+    def _seen(self, state: Tensor) -> list[Tensor]:
+        """The parts of an observation, [tasks, episodes, ...] each, float64."""
+        body, slices = self.body, self.physics.slices
+        return [
+            state[..., slices["qpos"]][..., self._skipped :],
+            _clipped(state[..., slices["qvel"]], body.clip_velocities),
+            *(_clipped(state[..., slices[name]], body.clip_kept) for name, _ in body.kept),
+        ]
+
     def _told(self, tasks: Tasks) -> Tensor:
         return told(self.environment.goals, tasks)
 
     def _observation(self, tasks: Tasks, state: Tensor) -> Tensor:
-        seen = self.observe(state).float()
+        seen = torch.cat([part.float() for part in self._seen(state)], dim=-1)
         if not self.settings.observe_task:
             return seen
         goal = self._told(tasks).unsqueeze(1)
@@ -233,6 +237,20 @@ def _drawn(shape: tuple[int, ...], spread: float, normal: bool, rng: Generator) 
     if normal:
         return spread * torch.randn(shape, generator=rng, dtype=torch.float64)
     return (2.0 * torch.rand(shape, generator=rng, dtype=torch.float64) - 1.0) * spread
+
+
+def _lost(after: Tensor, controls: Tensor) -> Tensor:
+    """Where MuJoCo gave a simulation up in the step that led to these states, or could not act, [tasks, episodes]."""
+    early = after[..., TIME] < BEGIN
+    # What adds up to a finite number is finite throughout, and a sum is found sooner.
+    if bool((after.sum(-1) + controls.sum(-1)).isfinite().all()):
+        return early
+    return early | ~after.isfinite().all(-1) | ~controls.isfinite().all(-1)
+
+
+def _clipped(values: Tensor, bound: float) -> Tensor:
+    """Values in [-bound, bound], where there is a bound."""
+    return values if math.isinf(bound) else values.clamp(-bound, bound)
 
 
 def _of(goal: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ bench: .venv/ready  ## measure speed, memory and scaling (about 15 minutes on a 
 	$(BIN)/python -m tests.benchmarks.bench --results $(RESULTS) --device $(DEVICE)
 
 bench-locomotion: .venv/ready  ## measure locomotion beside mujoco.rollout, gymnasium and, where it is installed, EnvPool (about 15 minutes)
-	$(BIN)/python -m tests.benchmarks.locomotion --results $(RESULTS)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m tests.benchmarks.locomotion --results $(RESULTS)
 
 chaos: .venv/ready  ## a grid under fire: workers and drivers killed, the MLflow server stopped (RUNS=40 KILLS=20; needs PostgreSQL)
 	$(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(KILLS),--kills $(KILLS))

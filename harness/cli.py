@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     command: Handler = options.handler
     set_mlflow_environment()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # else torch's idle threads spin beside a suite's own
     terminate_like_interrupt()
     try:
         return command(options)

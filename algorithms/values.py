@@ -141,7 +141,7 @@ class LinearBaseline:
         """Coefficients [tasks, features, 1] of features [tasks, samples, features] for targets [tasks, samples]."""
         weighted = (features * weights.unsqueeze(-1)).transpose(1, 2)
         ridge = self._settings.baseline_ridge * torch.eye(features.shape[-1], dtype=features.dtype)
-        return torch.linalg.solve(weighted @ features + ridge, weighted @ targets.unsqueeze(-1))
+        return _solved(weighted @ features + ridge, weighted @ targets.unsqueeze(-1))
 
     def _features(self, observations: Tensor, steps: Tensor) -> Tensor:
         """φ(s, t), [..., 2 observation_dim + 4] or [..., 4]; observations [..., observation_dim], steps [...]."""
@@ -150,3 +150,13 @@ class LinearBaseline:
         if self._kind == "linear_time":
             return torch.cat(powers, dim=-1)
         return torch.cat([observations, observations**2, *powers], dim=-1)
+
+
+def _solved(matrices: Tensor, right: Tensor) -> Tensor:
+    """Solve on one thread: on several, MKL fails or stands still on batches of matrices as large as the ant's."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return torch.linalg.solve(matrices, right)
+    finally:
+        torch.set_num_threads(threads)

@@ -10,7 +10,7 @@ from algorithms.policies import CategoricalPolicy
 from algorithms.samples import Samples, condense, flat_samples, sum_by_key
 from algorithms.settings import BaselineMethodSettings
 from algorithms.surrogates import likelihood_ratio, score_function, squared_error
-from algorithms.values import LinearBaseline
+from algorithms.values import LinearBaseline, _solved
 from harness.api import Trajectories
 
 TASKS, EPISODES, HORIZON, STATES, ACTIONS = 3, 8, 6, 3, 2
@@ -307,3 +307,17 @@ def test_flat_samples_run_through_the_episodes_one_after_another(trajectories):
     assert flat.advantages[1].tolist() == list(range(EPISODES * HORIZON, 2 * EPISODES * HORIZON))
     assert torch.equal(flat.returns, -flat.advantages)
     assert torch.equal(flat.observations[2, HORIZON : 2 * HORIZON], data.observations[2, 1])
+
+
+def test_the_fit_of_many_features_is_the_same_on_two_threads():
+    rng, before = torch.Generator().manual_seed(0), torch.get_num_threads()
+    features = torch.randn(8, 400, 214, generator=rng, dtype=torch.float64)
+    matrices = features.transpose(1, 2) @ features
+    right = torch.randn(8, 214, 1, generator=rng, dtype=torch.float64)
+    alone = _solved(matrices, right)
+    try:
+        torch.set_num_threads(2)
+        assert torch.equal(_solved(matrices, right), alone)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -31,7 +31,7 @@ help:  ## list the targets
 
 setup: .venv/ready  ## create .venv from requirements.lock
 
-all: .venv/ready  ## run what is missing of every study, tuning and audit, cheapest first, and the report (says the hours first; SCALE=paper: a day and a half of core)
+all: .venv/ready  ## run what is missing of every study, tuning and audit, cheapest first, and the report (says the hours first; SCALE=paper: a day and a half of core, then thousands of hours for locomotion)
 	$(BIN)/metarepro all $(SIZE) --workers $(WORKERS)
 
 reproduce: .venv/ready  ## run what is missing of a study, write its page (STUDY=navigation)
@@ -55,7 +55,7 @@ point-1d: reproduce  ## ProMP's toy task: update directions of formulations I an
 
 locomotion: STUDY := locomotion
 locomotion: SCALE := quick
-locomotion: reproduce  ## ten MuJoCo environments of ProMP and those of MAML (SCALE=quick: three bodies, about three hours of core; paper: 1e8 steps per run, says how long first)
+locomotion: reproduce  ## ten MuJoCo environments of ProMP and those of MAML (SCALE=quick: three bodies, about two hours of core; paper: 1e8 steps per run, says how long first)
 
 estimators: .venv/ready  ## every meta-gradient estimator against the exact meta-gradient (about 10 minutes)
 	$(BIN)/metarepro estimators --scale $(SCALE) --results $(RESULTS)

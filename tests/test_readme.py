@@ -39,6 +39,7 @@ TABLES = {
     "point_corners_quick": "quick",
     "point_corners_trend": "trend",
     "point_corners_ablation_quick": "quick",
+    "locomotion_quick": "quick",
 }
 
 

@@ -52,6 +52,7 @@ class StudyInfo:
     settings:    in the order of every table and figure; one without columns, or a grid.
     methods:     in the order of every table and figure; their seeds and settings say what is missing.
     seeds:       the training seeds that the study expects.
+    unasked:     (setting, method, seed) that follow from these but are not asked for: a setting may have fewer seeds.
     findings:    what the results say, a paragraph each; words between backticks are code.
     commands:    block name ("run", "report", "tables", "tests", "figures", ...) -> the command that makes it;
                  a block without its own entry shows "report".
@@ -66,6 +67,7 @@ class StudyInfo:
     deviations: tuple[Deviation, ...] = ()
     findings: tuple[str, ...] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
+    unasked: frozenset[tuple[str, str, int]] = frozenset()
 
     @property
     def stem(self) -> str:
@@ -90,7 +92,8 @@ class StudyInfo:
     @property
     def expected(self) -> set[tuple[str, str, int]]:
         """Every run that the study expects, as (setting, method, seed)."""
-        return {(setting, m.label, seed) for m in self.methods for setting in m.settings for seed in m.seeds}
+        every = {(setting, m.label, seed) for m in self.methods for setting in m.settings for seed in m.seeds}
+        return every - self.unasked
 
     def command(self, block: str) -> str:
         """The command that regenerates a block of the page."""

@@ -132,6 +132,19 @@ def test_expected_runs_follow_from_each_methods_seeds_and_settings():
     ]
 
 
+def test_what_no_setting_asks_for_is_not_missing():
+    runs = grid_records(CELLS, KNOWN).runs
+    missing = {
+        (row["setting"], row["method"], int(row["seeds"])) for row in gaps(runs, bandit_info()).to_dict("records")
+    }
+    assert missing
+    info = dataclasses.replace(bandit_info(), unasked=frozenset(missing))
+    assert info.expected == bandit_info().expected - missing
+    table = completeness(runs, info)
+    assert table["missing"].sum() == 0
+    assert gaps(runs, info).empty
+
+
 def test_the_companion_is_a_section_with_its_own_verdict_and_command(page):
     text = text_of(page, "bandits_ablation")
     assert "Ablation of the inner step" in text

@@ -52,11 +52,13 @@ def gaps(runs: pd.DataFrame, info: StudyInfo) -> pd.DataFrame:
         (row["setting"], row["method"], int(row["seed"])): str(row["status"])
         for row in runs[["setting", "method", "seed", "status"]].to_dict("records")
     }
-    rows = []
+    rows, expected = [], info.expected
     for setting in info.settings:
         for method in info.methods:
             missing: dict[str, list[int]] = {}
-            for seed in sorted(method.seeds) if setting.name in method.settings else ():
+            for seed in sorted(method.seeds):
+                if (setting.name, method.label, seed) not in expected:
+                    continue
                 state = states.get((setting.name, method.label, seed), "missing")
                 if state != "done":
                     missing.setdefault("not finished" if state == "running" else state, []).append(seed)

@@ -210,15 +210,12 @@ def info_of(study: Study, options: argparse.Namespace) -> Any:
     said = {name: f" --{name} {shlex.quote(getattr(options, name))}" for name, shown in given.items() if shown}
     size = "".join(said.values())
     films = f"metarepro films {options.study}{said.get('scale', '')}{said.get('results', '')}"
-    methods = tuple(method(label, entry.description) for label, entry in file.methods.items())
-    every = {(setting, m.label, seed) for m in methods for setting in m.settings for seed in m.seeds}
-    return StudyInfo(
-        unasked=frozenset(every - {(run.setting, run.method, run.spec.seed) for run in runs}),
+    info = StudyInfo(
         name=file.study,
         title=file.title,
         scale=study.scale,
         settings=tuple(SettingInfo(name, columns) for name, columns in file.settings_and_columns().items()),
-        methods=methods,
+        methods=tuple(method(label, entry.description) for label, entry in file.methods.items()),
         seeds=tuple(sorted({run.spec.seed for run in runs})),
         deviations=tuple(Deviation(d.topic, d.report, d.code, d.here) for d in file.deviations),
         findings=tuple(file.findings),
@@ -228,3 +225,5 @@ def info_of(study: Study, options: argparse.Namespace) -> Any:
         }
         | ({"films": films} if PICTURES in study.provides() else {}),
     )
+    planned = {(run.setting, run.method, run.spec.seed) for run in runs}
+    return replace(info, unasked=frozenset(info.expected - planned))

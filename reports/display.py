@@ -85,6 +85,17 @@ def mean_text(row: Row, prefix: str = "", digits: int = 2, limits: Limits = UNLI
     return f"{number(mean, digits)} [{number(low, digits)}, {number(high, digits)}]"
 
 
+def mean_lines(
+    frame: pd.DataFrame, titles: Mapping[str, str], what: str, prefix: str, digits: int, limits: Limits = UNLIMITED
+) -> list[str]:
+    """A line per setting: ``what``, and the mean of every method with its interval."""
+    lines = []
+    for setting, rows in frame.groupby("setting", sort=False):
+        cells = [f"{row['method']} {mean_text(row, prefix, digits, limits)}" for row in rows.to_dict("records")]
+        lines.append(f"{titles[str(setting)]}, {what}: {'; '.join(cells)}")
+    return lines
+
+
 def interval_note(frame: pd.DataFrame, shown_limits: Mapping[str, Limits]) -> str:
     """What a reader has to know of the intervals of this frame, prefix -> limits; empty where nothing is special."""
     cut = agree = False

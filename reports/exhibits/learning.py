@@ -28,7 +28,7 @@ from reports.canvas import (
     subplots,
     svg_text,
 )
-from reports.display import Column, count, interval, mean_text, shown, text
+from reports.display import Column, count, interval, mean_lines, shown, text
 from reports.exhibits.source import Part, Source, interval_columns
 from reports.exhibits.training import LAST, band, late, thinned
 from reports.papers.exhibits import LearningExhibit
@@ -58,7 +58,7 @@ def part(files: Attachments, exhibit: LearningExhibit, source: Source) -> Part:
     reached = outcomes(curves, exhibit, labels, list(titles))
     made = Part(figures=[files.figure(source.name, svg, alt) | {"caption": caption}])
     made.tables.append(_table(files, source, reached.assign(where=reached["setting"].map(titles))))
-    made.measured = {"": _measured(reached, titles)}
+    made.measured = {"": mean_lines(reached, titles, "return after adaptation, last tenth of training", "last_", 1)}
     return made
 
 
@@ -154,12 +154,3 @@ def _table(files: Attachments, source: Source, frame: pd.DataFrame) -> dict[str,
     ]
     title = "Mean return in training: mean over seeds and 95 % t interval"
     return shown(files, f"{source.name}_outcome", frame, "where", columns, title) | {"head": "setting"}
-
-
-def _measured(reached: pd.DataFrame, titles: dict[str, str]) -> list[str]:
-    """A line per setting: what every method ends with."""
-    lines = []
-    for setting, rows in reached.groupby("setting", sort=False):
-        cells = [f"{row['method']} {mean_text(row, 'last_', 1)}" for row in rows.to_dict("records")]
-        lines.append(f"{titles[str(setting)]}, return after adaptation, last tenth of training: {'; '.join(cells)}")
-    return lines

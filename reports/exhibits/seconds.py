@@ -14,7 +14,7 @@ import pandas as pd
 
 from reports.attachments import Attachments
 from reports.canvas import PALETTE, drawing, legend, literal, lowest, subplots, svg_text
-from reports.display import Limits, count, interval, interval_note, mean_text, shown, text, value
+from reports.display import Limits, count, interval, interval_note, mean_lines, shown, text, value
 from reports.exhibits.source import Part, Source, interval_columns
 from reports.papers.exhibits import SecondsExhibit
 from reports.records import CURVE_METRICS, Records
@@ -50,7 +50,7 @@ def part(files: Attachments, exhibit: SecondsExhibit, source: Source) -> Part:
     title = "Seconds per meta-iteration, mean over seeds"
     shown_as = shown(files, source.name, frame.assign(where=frame["setting"].map(titles)), "where", columns, title)
     made.tables.append(shown_as | {"head": "setting", "note": interval_note(frame, {"total_": NO_LESS})})
-    made.measured = {"": _measured(frame, titles)}
+    made.measured = {"": mean_lines(frame, titles, "seconds per meta-iteration", "total_", 3, NO_LESS)}
     return made
 
 
@@ -134,12 +134,3 @@ def _machines(records: Records) -> str:
         f"{where}, which runs shared with each other and with whatever else ran: on average a run had "
         f"{100 * used / wall:.0f} % of a processor, so that seconds compare only roughly"
     )
-
-
-def _measured(frame: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
-    """A line per setting: seconds of every method."""
-    lines = []
-    for setting, rows in frame.groupby("setting", sort=False):
-        cells = [f"{row['method']} {mean_text(row, 'total_', 3, NO_LESS)}" for row in rows.to_dict("records")]
-        lines.append(f"{titles[str(setting)]}, seconds per meta-iteration: {'; '.join(cells)}")
-    return lines
